@@ -1,0 +1,53 @@
+# Imported targets tom::torch and tom::mujoco for the libraries inside the installed Python wheels.
+#
+# torch's own find_package(Torch) is not used on purpose: with a CUDA build of torch it demands the
+# CUDA toolkit, which nothing here needs (the operators reach CUDA through ATen's dispatcher), so an
+# ordinary `pip install .` would fail on most machines with a GPU.
+
+function(tom_wheel_folder package result)
+  execute_process(
+    COMMAND "${Python_EXECUTABLE}" -c
+      "import importlib.util as u; print(u.find_spec('${package}').submodule_search_locations[0])"
+    OUTPUT_VARIABLE folder OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE status)
+  if(status)
+    message(FATAL_ERROR "tom: ${Python_EXECUTABLE} has no package '${package}'; "
+                        "build with `pip install .`, which brings it.")
+  endif()
+  set(${result} "${folder}" PARENT_SCOPE)
+endfunction()
+
+function(tom_wheel_version package result)
+  execute_process(
+    COMMAND "${Python_EXECUTABLE}" -c
+      "import importlib.metadata as m; print(m.version('${package}').split('+')[0])"
+    OUTPUT_VARIABLE version OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  set(${result} "${version}" PARENT_SCOPE)
+endfunction()
+
+tom_wheel_folder(torch TOM_TORCH_DIR)
+tom_wheel_version(torch TOM_TORCH_VERSION)
+tom_wheel_folder(mujoco TOM_MUJOCO_DIR)
+tom_wheel_version(mujoco TOM_MUJOCO_VERSION)
+
+add_library(tom_torch INTERFACE)
+add_library(tom::torch ALIAS tom_torch)
+target_include_directories(tom_torch SYSTEM INTERFACE
+  "${TOM_TORCH_DIR}/include" "${TOM_TORCH_DIR}/include/torch/csrc/api/include")
+target_link_libraries(tom_torch INTERFACE
+  "${TOM_TORCH_DIR}/lib/libtorch_cpu.so" "${TOM_TORCH_DIR}/lib/libc10.so")
+
+file(GLOB TOM_MUJOCO_LIBRARY "${TOM_MUJOCO_DIR}/libmujoco.so.*")
+add_library(tom_mujoco INTERFACE)
+add_library(tom::mujoco ALIAS tom_mujoco)
+target_include_directories(tom_mujoco SYSTEM INTERFACE "${TOM_MUJOCO_DIR}/include")
+target_link_libraries(tom_mujoco INTERFACE "${TOM_MUJOCO_LIBRARY}")
+
+# What the package was built against, checked at import before any native code is loaded.
+file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/_build_info.py" CONTENT [[
+"""What the native parts were built against; written by CMake."""
+
+TORCH_VERSION = "@TOM_TORCH_VERSION@"
+MUJOCO_VERSION = "@TOM_MUJOCO_VERSION@"
+]] @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/_build_info.py" DESTINATION tom)
+message(STATUS "tom: torch ${TOM_TORCH_VERSION}, MuJoCo ${TOM_MUJOCO_VERSION}")
