@@ -1,0 +1,345 @@
+"""Every hyper-parameter, in one nested frozen dataclass.
+
+The same class is the command line (field docstrings become `--help`), the saved `config.json` and
+the argument of every component. Where the paper, the authors' released code and MBPO differ, the
+field's docstring says how. Numbers carry their allowed range beside their default, and
+:func:`validate` checks all of them before anything is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+
+Algorithm = Literal["tom", "mbpo", "pmac"]
+Divergence = Literal["chi2", "chi2_bound", "kl"]
+Number = TypeVar("Number", int, float)
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names it, what was given and what is allowed."""
+
+
+def bounded(
+    default: Number, low: float, high: float = math.inf, *, open_low: bool = False
+) -> Number:
+    """A numeric field with its allowed range, `low <= x <= high` (`low < x` if `open_low`)."""
+    return cast(
+        Number, field(default=default, metadata={"low": low, "high": high, "open_low": open_low})
+    )
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """The replay buffer of real transitions, one per seed."""
+
+    capacity: int = bounded(100_000, 1)
+    """Rows kept; the oldest are overwritten."""
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """c(s, a, s'), which tells the current policy's transitions from the buffer's (21)."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Width of each tanh layer."""
+    steps: int = bounded(100, 1)
+    """Gradient steps per iteration."""
+    batch_size: int = bounded(256, 1)
+    """Rows drawn from each side per step."""
+    learning_rate: float = bounded(3e-4, 0.0, open_low=True)
+    """Adam's step size."""
+    current_rows: int = bounded(1000, 1)
+    """Newest rows that stand for the current policy's own transitions. Weights are uniform until
+    the buffer holds this many."""
+    gradient_penalty: float = bounded(10.0, 0.0)
+    """Weight of (|∇c| − 1)² on mixtures of the two batches. The paper does not mention it; the
+    released code uses 10."""
+    replay_label: float = bounded(0.1, 0.0, 0.5)
+    """Label of the buffer's rows. The paper's (21) has 0; the released code uses 0.1, which keeps
+    the reward R above log(0.1 / 0.9)."""
+    reinitialize: bool = True
+    """Start from fresh parameters at every iteration, as the released code does; the paper does
+    not say."""
+
+
+@dataclass(frozen=True)
+class DualQConfig:
+    """The dual value function of (22)."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Width of each ReLU layer."""
+    steps: int = bounded(1000, 1)
+    """Gradient steps per iteration. The network persists from one iteration to the next."""
+    batch_size: int = bounded(256, 1)
+    """Rows, and initial states, per step."""
+    learning_rate: float = bounded(3e-4, 0.0, open_low=True)
+    """Adam's step size."""
+    policy_samples: int = bounded(1, 1)
+    """Actions per state in V(s) = E_{a~π} Q(s, a); the released code uses 1."""
+    l2: float = bounded(1e-4, 0.0)
+    """L2 penalty of the parameters in the loss; the released code uses 1e-4, the paper none."""
+    conjugate: Literal["exact", "quadratic"] = "exact"
+    """χ² only: the conjugate on x ≥ 0, constant below −1, or the un-thresholded y + y²/2, whose
+    gradient does not vanish where the weight is zero."""
+
+
+@dataclass(frozen=True)
+class DynamicsConfig:
+    """The probabilistic ensemble that models (s, a) → (s' − s, r)."""
+
+    members: int = bounded(7, 1)
+    """Networks in the ensemble (MBPO: 7; the released TOM code: one mixture density network)."""
+    elites: int = bounded(5, 1)
+    """Members used in rollouts: those with the lowest held-out error (MBPO: 5)."""
+    hidden: tuple[int, ...] = (200, 200, 200, 200)
+    """Width of each SiLU layer; the paper uses 400 for Humanoid."""
+    learning_rate: float = bounded(3e-4, 0.0, open_low=True)
+    """Adam's step size: 3e-4 in the paper's table, 1e-3 in MBPO."""
+    weight_decay: float = bounded(5e-5, 0.0)
+    """L2 penalty through Adam (MBPO: 2.5e-5 at the input to 1e-4 at the output)."""
+    batch_size: int = bounded(256, 1)
+    """Rows per member and step."""
+    epochs: int = bounded(10, 1)
+    """Epochs per iteration at most; early stopping may end sooner."""
+    batches_per_epoch: int = bounded(100, 1)
+    """Minibatches per epoch."""
+    holdout: float = bounded(0.1, 0.0, 0.5, open_low=True)
+    """Share of the buffer's rows held out: they choose the elites and end the training."""
+    max_holdout: int = bounded(5000, 1)
+    """Held-out rows at most, as in MBPO."""
+    patience: int = bounded(5, 1)
+    """Epochs without a held-out improvement of 1 % of any member before training ends (MBPO: 5)."""
+    log_var_penalty: float = bounded(0.01, 0.0)
+    """Weight of (Σ max_log_var − Σ min_log_var), which pulls the learned bounds together (MBPO)."""
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """Rollouts of the policy in the learned model."""
+
+    starts: int = bounded(100_000, 1)
+    """Start states drawn per iteration, in proportion to the weights."""
+    length: int = bounded(1, 1)
+    """Model steps from each start."""
+    retain_steps: int = bounded(1000, 1)
+    """Model rows live for this many environment steps (the released code and MBPO: one epoch of
+    1000 steps)."""
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """From δ, or from age, to the weight of a row."""
+
+    max_weight: float = bounded(10.0, 0.0, open_low=True)
+    """TOM: weights above are clipped; the released code uses 10, the paper does not mention it."""
+    decay: float = bounded(0.996, 0.0, 1.0)
+    """PMAC: older rows' mass is scaled by this at each environment step, so that the new policy's
+    transition takes 1 − decay."""
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Soft actor-critic with twin critics and an automatic temperature."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Width of each ReLU layer of the actor and of the critics."""
+    batch_size: int = bounded(256, 1)
+    """Rows per update."""
+    learning_rate: float = bounded(3e-4, 0.0, open_low=True)
+    """Adam's step size for actor, critics and temperature."""
+    tau: float = bounded(0.005, 0.0, 1.0, open_low=True)
+    """Rate at which the target critics follow."""
+    target_entropy: float | None = None
+    """Entropy the temperature steers to, in nats; by default minus half the action dimensions
+    (MBPO tunes it per task, and the short task names carry its values)."""
+    initial_temperature: float = bounded(1.0, 0.0, open_low=True)
+    """Entropy temperature at the start."""
+    real_fraction: float = bounded(0.05, 0.0, 1.0)
+    """Share of real transitions in each batch (MBPO and the released code: 5 %)."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Deterministic evaluation episodes, in a simulator of their own."""
+
+    interval: int = bounded(1000, 1)
+    """Environment steps between evaluations."""
+    episodes: int = bounded(10, 1)
+    """Episodes per seed and evaluation."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: `seeds` independent trainings of one algorithm on one task."""
+
+    env: str = "hopper"
+    """Task: hopper, walker2d, halfcheetah, ant, humanoid, inverted_pendulum, or any Gymnasium id
+    with Box spaces."""
+    algorithm: Algorithm = "tom"
+    """tom: weights from the dual Q; mbpo: uniform weights; pmac: weights that decay with age."""
+    seeds: int = bounded(1, 1)
+    """Independent runs trained at once; every network carries them as its first axis."""
+    seed: int = bounded(0, 0)
+    """The first run's seed; the others take the following numbers."""
+    steps: int = bounded(100_000, 1)
+    """Environment steps per seed, exploration included."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
+    threads: int = bounded(0, 0)
+    """Processor threads for torch and the simulator; 0 takes all that this process may use."""
+    run_dir: str = ""
+    """Run folder; by default runs/ENV-ALGORITHM-seed-K. The same command resumes the run in it."""
+    divergence: Divergence = "chi2"
+    """TOM's f: chi2 is ½(x − 1)² (the paper's choice), chi2_bound is (x − 1)², which bounds KL
+    from above as (13) needs, kl is x log x in its Donsker–Varadhan form."""
+    weighting: Literal["sample", "loss"] = "sample"
+    """Where the weights enter model learning (25): minibatches drawn in proportion to them
+    (Algorithm 2), or uniform minibatches with a weighted loss."""
+    updates_per_step: int = bounded(20, 0)
+    """SAC updates per environment step. MBPO makes 20 (HalfCheetah 40); the released TOM code
+    makes about 5 although its flag says 20."""
+    exploration_steps: int = bounded(5000, 1)
+    """Uniformly random actions before the first iteration."""
+    iteration_interval: int = bounded(250, 1)
+    """Environment steps between iterations (weights, dynamics, rollouts)."""
+    discount: float = bounded(0.99, 0.0, 1.0)
+    """γ of the policy and of the occupancy."""
+    reward_transform: Literal["none", "log"] = "none"
+    """Reward the policy learns from: none is the plain reward (the paper's experiments); log is
+    log(r − r_min + 1) with r_min the lowest reward seen so far, for the bound (12)."""
+    termination: str = "task"
+    """Termination rule in model rollouts: task (the task's own), none (never), or module:function,
+    a function from observations [n, O] to booleans [n]."""
+    checkpoint_interval: int = bounded(5000, 1)
+    """Environment steps between checkpoints."""
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    dual_q: DualQConfig = field(default_factory=DualQConfig)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    sac: SACConfig = field(default_factory=SACConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
+    """Yield (dotted name, field, value) of every leaf setting."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from walk(value, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, item, value
+
+
+def override(config: Config, values: Mapping[str, Any]) -> Config:
+    """A copy of `config` with the dotted names in `values` replaced."""
+    groups: dict[str, dict[str, Any]] = {}
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        group, _, leaf = name.rpartition(".")
+        if group:
+            groups.setdefault(group, {})[leaf] = value
+        else:
+            changes[name] = value
+    for group, leaves in groups.items():
+        changes[group] = dataclasses.replace(getattr(config, group), **leaves)
+    return dataclasses.replace(config, **changes)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Nested plain data, as written to `config.json`."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The inverse of :func:`to_dict`; also accepts what JSON makes of it (lists for tuples).
+
+    Raises:
+        ConfigError: a name that is not a setting.
+    """
+    return cast(Config, _from_dict(Config, values, ""))
+
+
+def _from_dict(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(f"{prefix}{unknown[0]}: no such setting; allowed are {', '.join(hints)}")
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]):
+            value = _from_dict(cast(type, hints[name]), value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            value = tuple(value)
+        arguments[name] = value
+    return kind(**arguments)
+
+
+def validate(config: Config) -> None:
+    """Check every value against its allowed range or choices, then the pairs that must fit.
+
+    Raises:
+        ConfigError: one sentence naming the field, what was given and what is allowed.
+    """
+    for name, item, value in walk(config):
+        _check_leaf(name, item, value)
+    for name, allowed in _choices(Config).items():
+        given = getattr(config, name) if "." not in name else _get(config, name)
+        if given not in allowed:
+            raise ConfigError(f"{name}: given {given!r}, allowed are {', '.join(allowed)}")
+    if config.dynamics.elites > config.dynamics.members:
+        raise ConfigError(
+            f"dynamics.elites: given {config.dynamics.elites}, allowed is at most "
+            f"dynamics.members = {config.dynamics.members}"
+        )
+    if config.replay.capacity < config.discriminator.current_rows:
+        raise ConfigError(
+            f"replay.capacity: given {config.replay.capacity}, allowed is at least "
+            f"discriminator.current_rows = {config.discriminator.current_rows}"
+        )
+    if config.weighting == "loss" and config.algorithm == "mbpo":
+        raise ConfigError(
+            "weighting: given 'loss', allowed is 'sample' with algorithm mbpo, whose weights are "
+            "all equal"
+        )
+
+
+def _check_leaf(name: str, item: dataclasses.Field[Any], value: Any) -> None:
+    if name.endswith("hidden"):
+        if not value or any(not isinstance(w, int) or w < 1 for w in value):
+            raise ConfigError(
+                f"{name}: given {value}, allowed are widths of at least 1"
+            )
+    elif "low" in item.metadata:
+        low, high, open_low = (item.metadata[k] for k in ("low", "high", "open_low"))
+        ok = isinstance(value, int | float) and not isinstance(value, bool)
+        if not ok or not ((low < value if open_low else low <= value) and value <= high):
+            least = f"above {low:g}" if open_low else f"at least {low:g}"
+            most = "" if high == math.inf else f" and at most {high:g}"
+            raise ConfigError(f"{name}: given {value}, allowed is a number {least}{most}")
+        if value == math.inf:
+            raise ConfigError(f"{name}: given {value}, allowed is a finite number")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name}: given {value}, allowed is a finite number")
+
+
+def _choices(kind: type, prefix: str = "") -> dict[str, tuple[str, ...]]:
+    """Dotted name → allowed words, of every field whose type is a Literal."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, hint in get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            found.update(_choices(cast(type, hint), f"{prefix}{name}."))
+        elif get_origin(hint) is Literal:
+            found[prefix + name] = get_args(hint)
+    return found
+
+
+def _get(config: Any, name: str) -> Any:
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config

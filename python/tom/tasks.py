@@ -1,0 +1,63 @@
+"""The tasks with short names: their Gymnasium ids and the settings that belong to each.
+
+Observation flags are those of MBPO's shorter observations (27 numbers for Ant, 45 for Humanoid).
+Target entropies, lengths of runs and update counts are MBPO's per-task values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Task:
+    """A Gymnasium id, its constructor arguments, and settings that replace the defaults."""
+
+    id: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+TASKS: Mapping[str, Task] = {
+    "hopper": Task("Hopper-v5", settings={"steps": 125_000, "sac.target_entropy": -1.0}),
+    "walker2d": Task("Walker2d-v5", settings={"steps": 300_000, "sac.target_entropy": -3.0}),
+    "halfcheetah": Task(
+        "HalfCheetah-v5",
+        settings={"steps": 400_000, "sac.target_entropy": -3.0, "updates_per_step": 40},
+    ),
+    "ant": Task(
+        "Ant-v5",
+        kwargs={"include_cfrc_ext_in_observation": False},
+        settings={"steps": 300_000, "sac.target_entropy": -4.0},
+    ),
+    "humanoid": Task(
+        "Humanoid-v5",
+        kwargs={
+            "include_cinert_in_observation": False,
+            "include_cvel_in_observation": False,
+            "include_qfrc_actuator_in_observation": False,
+            "include_cfrc_ext_in_observation": False,
+        },
+        settings={
+            "steps": 300_000,
+            "sac.target_entropy": -2.0,
+            "dynamics.hidden": (400, 400, 400, 400),
+        },
+    ),
+    "inverted_pendulum": Task(
+        "InvertedPendulum-v5",
+        settings={
+            "steps": 6_000,
+            "sac.target_entropy": -0.05,
+            "exploration_steps": 1_000,
+            "updates_per_step": 10,
+        },
+    ),
+}
+
+
+def find_task(name: str) -> Task:
+    """The task of a short name, or a plain one for any other Gymnasium id."""
+    return TASKS.get(name, Task(name))
