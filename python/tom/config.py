@@ -302,6 +302,11 @@ def validate(config: Config) -> None:
             f"replay.capacity: given {config.replay.capacity}, allowed is at least "
             f"discriminator.current_rows = {config.discriminator.current_rows}"
         )
+    if config.dual_q.conjugate == "quadratic" and config.divergence == "kl":
+        raise ConfigError(
+            "dual_q.conjugate: given 'quadratic', allowed is 'exact' with divergence kl, whose "
+            "conjugate has no threshold"
+        )
     if config.weighting == "loss" and config.algorithm == "mbpo":
         raise ConfigError(
             "weighting: given 'loss', allowed is 'sample' with algorithm mbpo, whose weights are "
@@ -312,9 +317,7 @@ def validate(config: Config) -> None:
 def _check_leaf(name: str, item: dataclasses.Field[Any], value: Any) -> None:
     if name.endswith("hidden"):
         if not value or any(not isinstance(w, int) or w < 1 for w in value):
-            raise ConfigError(
-                f"{name}: given {value}, allowed are widths of at least 1"
-            )
+            raise ConfigError(f"{name}: given {value}, allowed are widths of at least 1")
     elif "low" in item.metadata:
         low, high, open_low = (item.metadata[k] for k in ("low", "high", "open_low"))
         ok = isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,135 @@
+"""The real environment: one simulation per seed, stepped together."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tom.gym_vector import TomVectorEnv
+from tom.initial_states import InitialStates
+from tom.rows import RowLayout
+from tom.state import State
+from tom.streams import RandomStreams
+
+EPISODES_REPORTED = 10
+"""`rollout/ep_rew_mean` is the mean over this many finished episodes."""
+
+
+class Collector:
+    """Steps the seeds' environments and turns each step into a row.
+
+    Args:
+        env: a vector environment in `SAME_STEP` autoreset mode, one environment per seed.
+        layout: the row's layout.
+        initial_states: where first states of episodes are remembered.
+        seeds: the runs' seeds; they also seed the environments.
+        streams: random streams of the exploration's actions.
+    """
+
+    def __init__(
+        self,
+        env: TomVectorEnv,
+        layout: RowLayout,
+        initial_states: InitialStates,
+        seeds: Sequence[int],
+        streams: RandomStreams,
+    ) -> None:
+        self.env, self.layout, self.initial_states = env, layout, initial_states
+        self._streams = streams
+        space = env.single_action_space
+        self.action_low = torch.as_tensor(space.low, device=streams.device)
+        self.action_high = torch.as_tensor(space.high, device=streams.device)
+        self.lowest_reward = torch.full((len(seeds),), torch.inf)
+        self._returns = np.zeros(len(seeds))
+        self._lengths = np.zeros(len(seeds), dtype=np.int64)
+        self._finished: list[deque[tuple[float, int]]] = [
+            deque(maxlen=EPISODES_REPORTED) for _ in seeds
+        ]
+        self._observations = self._reset(seeds)
+
+    def _reset(self, seeds: Sequence[int]) -> Tensor:
+        observations, _ = self.env.reset(seed=list(seeds))
+        self._observations = torch.as_tensor(observations, dtype=torch.float32)
+        for s, first in enumerate(self._observations):
+            self.initial_states.append(s, first)
+        return self._observations
+
+    @property
+    def observations(self) -> Tensor:
+        """Current observations on the learning device, [S, O]."""
+        return self._observations.to(self._streams.device)
+
+    def random_actions(self) -> Tensor:
+        """Uniform actions between the bounds, [S, A]."""
+        u = self._streams.uniform(self.layout.action_size)
+        return self.action_low + u * (self.action_high - self.action_low)
+
+    def step(self, actions: Tensor) -> Tensor:
+        """Take actions [S, A] in the seeds' environments; the rows [S, W], on the CPU."""
+        actions = actions.cpu()
+        observations, rewards, terminated, truncated, _ = self.env.step(actions.numpy())
+        rows = self.layout.join(
+            self._observations,
+            actions,
+            torch.as_tensor(self.env.final_observations, dtype=torch.float32),
+            torch.as_tensor(rewards, dtype=torch.float32),
+            torch.as_tensor(terminated),
+        )
+        self._observations = torch.as_tensor(observations, dtype=torch.float32)
+        self.lowest_reward = torch.minimum(self.lowest_reward, rows[:, self.layout.reward])
+        self._returns += rewards
+        self._lengths += 1
+        for s in np.flatnonzero(terminated | truncated):
+            self._finished[s].append((float(self._returns[s]), int(self._lengths[s])))
+            self._returns[s], self._lengths[s] = 0.0, 0
+            self.initial_states.append(int(s), self._observations[s])
+        return rows
+
+    def metrics(self) -> dict[str, Tensor]:
+        """`rollout/ep_rew_mean` and `rollout/ep_len_mean` over the last episodes, each [S]."""
+        nothing = [(float("nan"), 0)]
+        pairs = [finished or nothing for finished in self._finished]
+        return {
+            "rollout/ep_rew_mean": torch.tensor([fmean(r for r, _ in p) for p in pairs]),
+            "rollout/ep_len_mean": torch.tensor([fmean(n for _, n in p) for p in pairs]),
+        }
+
+    def state_dict(self) -> State:
+        """Everything an exact continuation needs."""
+        finished = torch.full((len(self._finished), EPISODES_REPORTED, 2), torch.nan).double()
+        for s, episodes in enumerate(self._finished):
+            for i, episode in enumerate(episodes):
+                finished[s, i] = torch.tensor(episode)
+        return {
+            "env": self.env.state_dict() if self.env.can_save else {},
+            "streams": self._streams.state_dict(),
+            "initial_states": self.initial_states.state_dict(),
+            "observations": self._observations,
+            "lowest_reward": self.lowest_reward,
+            "returns": torch.from_numpy(self._returns.copy()),
+            "lengths": torch.from_numpy(self._lengths.copy()),
+            "finished": finished,
+        }
+
+    def load_state_dict(self, state: State, fresh_seeds: Sequence[int]) -> None:
+        """Restore what :meth:`state_dict` gave.
+
+        An environment that cannot be saved starts a new episode instead, seeded by `fresh_seeds`.
+        """
+        self._streams.load_state_dict(state["streams"])
+        self.initial_states.load_state_dict(state["initial_states"])
+        self.lowest_reward = state["lowest_reward"]
+        for kept, episodes in zip(self._finished, state["finished"], strict=True):
+            kept.extend((float(r), int(n)) for r, n in episodes if not torch.isnan(r))
+        if state["env"]:
+            self.env.load_state_dict(state["env"])
+            self._observations = state["observations"]
+            self._returns = state["returns"].numpy()
+            self._lengths = state["lengths"].numpy()
+        else:
+            self._observations = self._reset(fresh_seeds)

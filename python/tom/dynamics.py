@@ -1,0 +1,264 @@
+"""The dynamics model: an ensemble of Gaussian networks for (s, a) → (s' − s, r).
+
+Weighted maximum likelihood (25): minimise −E_D[ξ* log T̂(s' | s, a)], either on minibatches drawn in
+proportion to the weights or with the weights in the loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tom.batching import in_chunks
+from tom.config import DynamicsConfig
+from tom.networks import Adam, StackedMLP
+from tom.ops import stacked_mlp, weighted_gaussian_nll
+from tom.replays import Replays
+from tom.rows import RowLayout
+from tom.state import State
+from tom.streams import RandomStreams
+
+INITIAL_MIN_LOG_VAR, INITIAL_MAX_LOG_VAR = -10.0, 0.5
+"""Where the learned bounds of the log-variance start (MBPO)."""
+
+
+@dataclass
+class HeldOut:
+    """Rows kept from training, with their weights: [S, H, W] and [S, H]."""
+
+    rows: Tensor
+    weights: Tensor
+
+
+class DynamicsEnsemble:
+    """S × M Gaussian networks on standardised inputs and targets.
+
+    Args:
+        layout: the row's layout.
+        config: its settings.
+        weighting: `sample` or `loss`, where the weights enter.
+        streams: random streams, one per seed.
+    """
+
+    def __init__(
+        self,
+        layout: RowLayout,
+        config: DynamicsConfig,
+        weighting: Literal["sample", "loss"],
+        streams: RandomStreams,
+    ) -> None:
+        self.layout, self.config, self.weighting = layout, config, weighting
+        self._streams = streams
+        inputs, outputs = layout.state_action.stop, layout.observation_size + 1
+        self.network = StackedMLP(
+            config.members,
+            (inputs, *config.hidden, 2 * outputs),
+            "silu",
+            streams,
+            init="normal",
+            extra={
+                "min_log_var": ((outputs,), INITIAL_MIN_LOG_VAR),
+                "max_log_var": ((outputs,), INITIAL_MAX_LOG_VAR),
+            },
+        )
+        self.optimizer = Adam(self.network, config.learning_rate, weight_decay=config.weight_decay)
+        seeds, device = self.network.seeds, streams.device
+        self._input_mean = torch.zeros(seeds, 1, inputs, device=device)
+        self._input_std = torch.ones(seeds, 1, inputs, device=device)
+        self._target_mean = torch.zeros(seeds, 1, outputs, device=device)
+        self._target_std = torch.ones(seeds, 1, outputs, device=device)
+        self.elites = torch.arange(config.elites, device=device).repeat(seeds, 1)
+
+    def fit(self, replays: Replays, weights: Tensor) -> dict[str, Tensor]:
+        """Train on the buffers with weights [S, N], then set the buffers' weights to them.
+
+        Each seed stops early by itself: when no member's held-out error has improved by 1 % for
+        `patience` epochs, and every member ends with the parameters of its best epoch.
+
+        Returns:
+            `model/train_nll`, `model/holdout_nll`, `model/holdout_mse` (of the means, in units of
+            the targets' variance), `model/epochs`, each [S]; the held-out figures are unweighted
+            means over the elites.
+        """
+        config = self.config
+        self._standardise(replays)
+        held_out = self._hold_out(replays, weights)
+        loss_weights = weights if self.weighting == "loss" else torch.ones_like(weights)
+        best = self._holdout_error(held_out)
+        best_flat = self.network.flat.clone()
+        stale = torch.zeros(self.network.seeds, dtype=torch.int64, device=best.device)
+        epochs = torch.zeros_like(stale)
+        train_nll = torch.zeros(self.network.seeds, device=best.device)
+        for _ in range(config.epochs):
+            running = stale < config.patience
+            epoch_nll = self._train_epoch(replays, loss_weights)
+            error = self._holdout_error(held_out)
+            improved = running.unsqueeze(1) & (error < best)
+            substantial = running & ((best - error) > 0.01 * best.abs()).any(1)
+            self._keep(best_flat, improved)
+            best = torch.where(improved, error, best)
+            train_nll = torch.where(running, epoch_nll, train_nll)
+            epochs += running
+            stale = torch.where(substantial, 0, stale + 1)
+            if not bool((stale < config.patience).any()):
+                break
+        self.network.flat.copy_(best_flat)
+        self.elites = best.argsort(dim=1)[:, : config.elites]
+        replays.set_weights(weights)
+        nll, mse = self._holdout_figures(held_out)
+        return {
+            "model/train_nll": train_nll,
+            "model/holdout_nll": nll.gather(1, self.elites).mean(1),
+            "model/holdout_mse": mse.gather(1, self.elites).mean(1),
+            "model/epochs": epochs.float(),
+        }
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of (s' − s, r), in their own units.
+
+        Args:
+            inputs: (s, a), [S, E, B, O + A]; row block e of seed s is predicted by member
+                `members[s, e]`.
+            members: int64 [S, E].
+
+        Returns:
+            Two tensors [S, E, B, O + 1].
+        """
+        seeds = torch.arange(self.network.seeds, device=members.device).unsqueeze(1)
+        weights = [w[seeds, members] for w in self.network.weights]
+        biases = [b[seeds, members] for b in self.network.biases]
+        low, high = (self.network.extra[k][seeds, members] for k in ("min_log_var", "max_log_var"))
+        x = (inputs - self._input_mean.unsqueeze(1)) / self._input_std.unsqueeze(1)
+        out = stacked_mlp(x, weights, biases, self.network.activation)
+        mean, log_var = out.chunk(2, dim=-1)
+        std = (0.5 * bound_log_var(log_var, low.unsqueeze(2), high.unsqueeze(2))).exp()
+        scale = self._target_std.unsqueeze(1)
+        return mean * scale + self._target_mean.unsqueeze(1), std * scale
+
+    def _targets(self, rows: Tensor) -> Tensor:
+        """(s' − s, r) of rows [..., W], [..., O + 1]."""
+        layout = self.layout
+        change = rows[..., layout.next_observation] - rows[..., layout.observation]
+        return torch.cat([change, rows[..., layout.reward].unsqueeze(-1)], dim=-1)
+
+    def _standardise(self, replays: Replays) -> None:
+        self._input_mean, self._input_std = replays.standardisation(self.layout.state_action)
+        targets = in_chunks(self._targets, replays.rows())
+        std, self._target_mean = torch.std_mean(targets, dim=1, keepdim=True, correction=0)
+        self._target_std = torch.where(std > 1e-6, std, 1.0)
+
+    def _hold_out(self, replays: Replays, weights: Tensor) -> HeldOut:
+        """Choose the held-out rows and make the buffers draw only from the others.
+
+        A row of weight 0 is never drawn, so setting the held-out rows' weights to 0 keeps them out
+        of every minibatch, however the weights enter.
+        """
+        n = len(replays)
+        count = min(max(1, int(n * self.config.holdout)), self.config.max_holdout)
+        slots = self._streams.permutations(n)[:, :count]
+        rows = replays.rows()
+        held_rows = rows.gather(1, slots.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
+        held_weights = weights.gather(1, slots)
+        train = weights if self.weighting == "sample" else torch.ones_like(weights)
+        train = train.scatter(1, slots, 0.0)
+        # If all the mass happens to be held out, train on everything else alike.
+        train = torch.where(
+            train.sum(1, keepdim=True) > 0, train, torch.ones_like(train).scatter(1, slots, 0.0)
+        )
+        replays.set_weights(train)
+        return HeldOut(held_rows, held_weights)
+
+    def _train_epoch(self, replays: Replays, loss_weights: Tensor) -> Tensor:
+        """One epoch; the mean loss [S]. Every member has minibatches of its own."""
+        config, members = self.config, self.config.members
+        n = config.batches_per_epoch * members * config.batch_size
+        index, rows = replays.sample(n)
+        weight = loss_weights.gather(1, index).to(rows.dtype)
+        inputs = (rows[..., self.layout.state_action] - self._input_mean) / self._input_std
+        targets = (self._targets(rows) - self._target_mean) / self._target_std
+        shape = (config.batches_per_epoch, members, config.batch_size)
+        batches = zip(
+            inputs.unflatten(1, shape).unbind(1),
+            targets.unflatten(1, shape).unbind(1),
+            weight.unflatten(1, shape).unbind(1),
+            strict=True,
+        )
+        total = torch.zeros(self.network.seeds, device=rows.device)
+        low, high = self.network.extra["min_log_var"], self.network.extra["max_log_var"]
+        for x, y, w in batches:
+            mean, log_var = self.network(x).chunk(2, dim=-1)
+            loss, _, _ = weighted_gaussian_nll(mean, log_var, low, high, y, weight=w)
+            bounds = config.log_var_penalty * (high - low).sum()
+            self.optimizer.minimise(loss.sum() + bounds)
+            total += loss.detach().mean(1)
+        return total / config.batches_per_epoch
+
+    @torch.no_grad()
+    def _holdout_error(self, held_out: HeldOut) -> Tensor:
+        """Weighted mean squared error of each member's mean, [S, M]."""
+        mean_weight = held_out.weights.mean(1, keepdim=True)
+        weights = torch.where(mean_weight > 0, held_out.weights / mean_weight, 1.0)
+        errors = self._holdout_errors(held_out)[1]
+        return (errors * weights.unsqueeze(1).to(errors.dtype)).mean(2)
+
+    @torch.no_grad()
+    def _holdout_figures(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
+        """Unweighted NLL and mean squared error of each member, [S, M]."""
+        nll, errors = self._holdout_errors(held_out)
+        return nll.mean(2), errors.mean(2)
+
+    def _holdout_errors(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
+        """Per-row NLL and squared error, averaged over the targets, each [S, M, H]."""
+        rows = held_out.rows
+        x = (rows[..., self.layout.state_action] - self._input_mean) / self._input_std
+        target = ((self._targets(rows) - self._target_mean) / self._target_std).unsqueeze(1)
+        mean, log_var = self.network(x.unsqueeze(1)).chunk(2, dim=-1)
+        low, high = self.network.extra["min_log_var"], self.network.extra["max_log_var"]
+        log_var = bound_log_var(log_var, low.unsqueeze(2), high.unsqueeze(2))
+        error = (mean - target).square()
+        return 0.5 * (error * (-log_var).exp() + log_var).mean(3), error.mean(3)
+
+    @torch.no_grad()
+    def _keep(self, best_flat: Tensor, improved: Tensor) -> None:
+        """Copy the parameters of the improved members [S, M] into the snapshot."""
+        counts = [p.numel() for p in self.network.parameters]
+        blocks = zip(best_flat.split(counts), self.network.parameters, strict=True)
+        for block, parameter in blocks:
+            kept = block.view_as(parameter)
+            mask = improved.view(*improved.shape, *[1] * (parameter.dim() - 2))
+            kept.copy_(torch.where(mask, parameter, kept))
+
+    def state_dict(self) -> State:
+        """Everything an exact continuation needs."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "streams": self._streams.state_dict(),
+            "input_mean": self._input_mean,
+            "input_std": self._input_std,
+            "target_mean": self._target_mean,
+            "target_std": self._target_std,
+            "elites": self.elites,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        device = self._streams.device
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._streams.load_state_dict(state["streams"])
+        self._input_mean = state["input_mean"].to(device)
+        self._input_std = state["input_std"].to(device)
+        self._target_mean = state["target_mean"].to(device)
+        self._target_std = state["target_std"].to(device)
+        self.elites = state["elites"].to(device)
+
+
+def bound_log_var(log_var: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """MBPO's soft bounds: smoothly between `low` and `high`, with a gradient everywhere."""
+    log_var = high - torch.nn.functional.softplus(high - log_var)
+    return low + torch.nn.functional.softplus(log_var - low)

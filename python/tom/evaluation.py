@@ -1,0 +1,62 @@
+"""Deterministic evaluation episodes of all seeds in one batched simulator.
+
+The simulator is the evaluation's own and its seeds follow from the run's seed and the step, so an
+evaluation leaves no trace in the training and needs nothing saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tom.config import EvaluationConfig
+from tom.gym_vector import TomVectorEnv
+
+
+class Evaluation:
+    """Runs `episodes` episodes per seed, all at once.
+
+    Args:
+        env: a vector environment with S · episodes environments.
+        config: its settings.
+        seeds: the runs' seeds.
+        device: where the policy lives.
+    """
+
+    def __init__(
+        self,
+        env: TomVectorEnv,
+        config: EvaluationConfig,
+        seeds: Sequence[int],
+        device: torch.device,
+    ) -> None:
+        self.env, self.config, self.seeds, self.device = env, config, list(seeds), device
+
+    def run(self, step: int, policy: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Evaluate a deterministic policy, [S, B, O] → [S, B, A].
+
+        Returns:
+            `eval/mean_reward`, `eval/std_reward` (over the episodes), `eval/mean_ep_length`: [S].
+        """
+        shape = (len(self.seeds), self.config.episodes)
+        entropy = [np.random.SeedSequence([seed, step, 1]) for seed in self.seeds]
+        starts = [int(s) for e in entropy for s in e.generate_state(shape[1])]
+        observations, _ = self.env.reset(seed=starts)
+        returns, lengths = np.zeros(len(starts)), np.zeros(len(starts))
+        running = np.ones(len(starts), dtype=bool)
+        while running.any():
+            batch = torch.as_tensor(observations, dtype=torch.float32).to(self.device)
+            actions = policy(batch.unflatten(0, shape)).flatten(0, 1)
+            observations, rewards, terminated, truncated, _ = self.env.step(actions.cpu().numpy())
+            returns += np.where(running, rewards, 0.0)
+            lengths += running
+            running &= ~(terminated | truncated)
+        per_seed = torch.from_numpy(returns).view(shape)
+        return {
+            "eval/mean_reward": per_seed.mean(1),
+            "eval/std_reward": per_seed.std(1, correction=0),
+            "eval/mean_ep_length": torch.from_numpy(lengths).view(shape).mean(1),
+        }

@@ -1,0 +1,160 @@
+"""Build every part of a run from its configuration, and save and restore them together."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+
+from tom import checkpoint
+from tom.collector import Collector
+from tom.config import Config, ConfigError
+from tom.dynamics import DynamicsEnsemble
+from tom.evaluation import Evaluation
+from tom.gym_vector import TomVectorEnv, make_vector_env
+from tom.initial_states import InitialStates
+from tom.model_buffer import ModelBuffer
+from tom.replays import Replays
+from tom.rollouts import ModelRollouts
+from tom.rows import RowLayout
+from tom.run_folder import RunFolder
+from tom.sac import SAC
+from tom.state import State, stack_seeds, take_seed
+from tom.streams import RandomStreams
+from tom.tasks import find_task
+from tom.weighting import make_weighting
+
+
+class Experiment:
+    """The parts of one run; `train.py` wires them as Algorithm 2.
+
+    Raises:
+        ConfigError: a termination rule that cannot be found, or an action space without bounds.
+        ValueError: an environment that does not exist or has no Box spaces.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.seeds = list(range(config.seed, config.seed + config.seeds))
+        self.step = 0
+        device = torch.device(config.device)
+        threads = config.threads or len(os.sched_getaffinity(0))
+        torch.set_num_threads(threads)
+
+        def streams(purpose: str) -> RandomStreams:
+            return RandomStreams(self.seeds, purpose, device)
+
+        env = make_env(config, config.seeds, threads)
+        space = env.single_action_space
+        assert isinstance(space, gymnasium.spaces.Box)
+        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise ConfigError(
+                f"env: given {config.env!r} with an unbounded action space, allowed are "
+                f"environments whose actions have finite bounds"
+            )
+        assert env.single_observation_space.shape is not None and space.shape is not None
+        layout = RowLayout(env.single_observation_space.shape[0], space.shape[0])
+        initial_states = InitialStates(layout.observation_size, streams("initial_states"))
+        self.collector = Collector(env, layout, initial_states, self.seeds, streams("exploration"))
+        self.initial_states = initial_states
+        self.replays = Replays(layout, config.replay.capacity, self.seeds, device)
+        self.weighting = make_weighting(layout, config, self.seeds, device)
+        self.dynamics = DynamicsEnsemble(
+            layout, config.dynamics, config.weighting, streams("dynamics")
+        )
+        self.rollouts = ModelRollouts(
+            layout, self.dynamics, env.terminated, config.rollout.length, streams("rollouts")
+        )
+        iterations_kept = -(-config.rollout.retain_steps // config.iteration_interval)
+        capacity = config.rollout.starts * config.rollout.length * iterations_kept
+        self.model_buffer = ModelBuffer(capacity, layout.width, streams("model_buffer"))
+        self.sac = SAC(
+            layout,
+            self.collector.action_low,
+            self.collector.action_high,
+            config.sac,
+            config.discount,
+            streams("sac"),
+        )
+        self.evaluation = Evaluation(
+            make_env(config, config.seeds * config.evaluation.episodes, threads),
+            config.evaluation,
+            self.seeds,
+            device,
+        )
+
+    def due(self, interval: int, since: int = 0) -> bool:
+        """Whether something that happens every `interval` steps, from `since` on, happens now."""
+        return self.step >= since and (self.step - since) % interval == 0
+
+    def save(self, folder: RunFolder, extra: dict[str, Any]) -> None:
+        """Write a checkpoint: one file per seed, and `extra` beside them."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        files: State = {f"seed_{seed}": take_seed(state, s) for s, seed in enumerate(self.seeds)}
+        checkpoint.save(folder.checkpoints, self.step, {**files, "run": extra})
+
+    def load(self, folder: RunFolder) -> dict[str, Any] | None:
+        """Continue from the newest checkpoint; its `extra`, or None where there is none yet."""
+        found = checkpoint.load(folder.checkpoints)
+        if found is None:
+            return None
+        self.step, files = found
+        state = stack_seeds([files[f"seed_{seed}"] for seed in self.seeds])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        extra: dict[str, Any] = files["run"]
+        return extra
+
+    def close(self) -> None:
+        """Free the simulators."""
+        self.collector.env.close()
+        self.evaluation.env.close()
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "collector": self.collector,
+            "replays": self.replays,
+            "weighting": self.weighting,
+            "dynamics": self.dynamics,
+            "rollouts": self.rollouts,
+            "model_buffer": self.model_buffer,
+            "sac": self.sac,
+        }
+
+
+def make_env(config: Config, num_envs: int, threads: int) -> TomVectorEnv:
+    """The configured task, `num_envs` at once, with its termination rule."""
+    task = find_task(config.env)
+    return make_vector_env(
+        task.id,
+        num_envs,
+        threads,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        termination=termination_rule(config.termination),
+        **task.kwargs,
+    )
+
+
+def termination_rule(name: str) -> Any:
+    """What `--termination` names: None for the task's own rule, "none", or a function.
+
+    Raises:
+        ConfigError: a module or function that cannot be found.
+    """
+    if name == "task":
+        return None
+    if name == "none":
+        return "none"
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"termination: given {name!r} ({error}), allowed are task, none, or module:function "
+            f"of an importable function from observations [n, O] to booleans [n]"
+        ) from error

@@ -1,0 +1,52 @@
+"""The first state of every episode: the sample of the initial-state distribution in (22)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tom.state import State
+from tom.streams import RandomStreams
+
+CAPACITY = 10_000
+"""Episodes remembered per seed; older ones are overwritten."""
+
+
+class InitialStates:
+    """One ring of initial states per seed.
+
+    Args:
+        observation_size: O.
+        streams: random streams, one per seed.
+    """
+
+    def __init__(self, observation_size: int, streams: RandomStreams) -> None:
+        seeds = len(streams.generators)
+        self._streams = streams
+        self._states = torch.zeros(seeds, CAPACITY, observation_size, device=streams.device)
+        self._appended = [0] * seeds
+
+    def append(self, seed_index: int, observation: Tensor) -> None:
+        """Remember the first state [O] of an episode of one seed."""
+        self._states[seed_index, self._appended[seed_index] % CAPACITY] = observation
+        self._appended[seed_index] += 1
+
+    def sample(self, n: int) -> Tensor:
+        """Uniform draws with replacement, [S, n, O]."""
+        counts = [min(count, CAPACITY) for count in self._appended]
+        index = self._streams.integers(counts, n)
+        return self._states.gather(1, index.unsqueeze(-1).expand(-1, -1, self._states.shape[-1]))
+
+    def state_dict(self) -> State:
+        """Everything an exact continuation needs."""
+        return {
+            "states": self._states,
+            "appended": torch.tensor(self._appended),
+            "streams": self._streams.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self._states.copy_(state["states"])
+        self._appended = state["appended"].tolist()
+        self._streams.load_state_dict(state["streams"])

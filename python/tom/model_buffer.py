@@ -1,0 +1,60 @@
+"""The model buffer: rows that the policy met in the learned model, oldest overwritten first."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tom.state import State
+from tom.streams import RandomStreams
+
+
+class ModelBuffer:
+    """One ring of rows per seed, on the learning device.
+
+    Args:
+        capacity: rows kept per seed.
+        width: numbers in a row.
+        streams: random streams, one per seed.
+    """
+
+    def __init__(self, capacity: int, width: int, streams: RandomStreams) -> None:
+        seeds = len(streams.generators)
+        self.capacity = capacity
+        self._streams = streams
+        self._rows = torch.zeros(seeds, capacity, width, device=streams.device)
+        self._appended = [0] * seeds
+
+    def __len__(self) -> int:
+        """Rows that every seed has at least."""
+        return min(min(n, self.capacity) for n in self._appended)
+
+    def extend(self, rows: list[Tensor]) -> None:
+        """Add each seed's rows, S tensors [n_s, W] with n_s ≤ capacity."""
+        for s, new in enumerate(rows):
+            start = self._appended[s] % self.capacity
+            first = min(len(new), self.capacity - start)
+            self._rows[s, start : start + first] = new[:first]
+            self._rows[s, : len(new) - first] = new[first:]
+            self._appended[s] += len(new)
+
+    def sample(self, n: int) -> Tensor:
+        """Uniform draws, [S, n, W]."""
+        filled = [min(count, self.capacity) for count in self._appended]
+        index = self._streams.integers(filled, n)
+        parts = [rows[i] for rows, i in zip(self._rows, index, strict=True)]
+        return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)
+
+    def state_dict(self) -> State:
+        """Everything an exact continuation needs."""
+        return {
+            "rows": self._rows,
+            "appended": torch.tensor(self._appended),
+            "streams": self._streams.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self._rows.copy_(state["rows"])
+        self._appended = state["appended"].tolist()
+        self._streams.load_state_dict(state["streams"])

@@ -1,0 +1,167 @@
+"""Stacks of MLPs: every network of the project is one.
+
+A stack has two leading axes, seed S and member M: twin critics are a stack with M = 2, the
+dynamics ensemble one with M = 7, and five seeds trained at once make S = 5. One operator computes
+all of them, and all parameters of a stack lie in one flat vector, so that an optimiser step, a
+target update and a snapshot are one call each.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tom.ops import stacked_mlp
+from tom.streams import RandomStreams
+
+Activation = Literal["relu", "tanh", "silu"]
+
+
+class StackedMLP:
+    """S × M MLPs with the same layer sizes.
+
+    Args:
+        members: M, networks per seed.
+        sizes: widths from input to output, for example `(14, 256, 256, 1)`.
+        activation: of the hidden layers; the output is linear.
+        streams: random streams for the initialisation; their number is S.
+        init: `uniform` is PyTorch's default for linear layers, ±1/√fan_in; `normal` is MBPO's
+            for the ensemble, truncated at two standard deviations of 1/(2√fan_in).
+        extra: further parameters by name, with shape and initial value; each is [S, M, *shape].
+    """
+
+    def __init__(
+        self,
+        members: int,
+        sizes: Sequence[int],
+        activation: Activation,
+        streams: RandomStreams,
+        *,
+        init: Literal["uniform", "normal"] = "uniform",
+        extra: Mapping[str, tuple[tuple[int, ...], float]] | None = None,
+    ) -> None:
+        self.seeds, self.members = len(streams.generators), members
+        self.activation: Activation = activation
+        self._sizes, self._init, self._streams = tuple(sizes), init, streams
+        self._extra = dict(extra or {})
+        shapes: list[tuple[int, ...]] = []
+        for fan_in, fan_out in itertools.pairwise(sizes):
+            shapes += [(fan_in, fan_out), (fan_out,)]
+        shapes += [shape for shape, _ in self._extra.values()]
+        counts = [self.seeds * members * math.prod(shape) for shape in shapes]
+        self.flat = torch.zeros(sum(counts), device=streams.device)
+        self.flat.grad = torch.zeros_like(self.flat)
+        self.parameters: list[nn.Parameter] = []
+        blocks = zip(self.flat.split(counts), self.flat.grad.split(counts), shapes, strict=True)
+        for block, gradient, shape in blocks:
+            parameter = nn.Parameter(block.view(self.seeds, members, *shape))
+            parameter.grad = gradient.view(self.seeds, members, *shape)
+            self.parameters.append(parameter)
+        layers = 2 * (len(sizes) - 1)
+        self.weights: list[Tensor] = list(self.parameters[0:layers:2])
+        self.biases: list[Tensor] = list(self.parameters[1:layers:2])
+        self.extra = dict(zip(self._extra, self.parameters[layers:], strict=True))
+        self.reset()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs [S, M, B, O] of inputs [S, M, B, I]; with [S, 1, B, I] all members share them."""
+        return stacked_mlp(x, self.weights, self.biases, self.activation)
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Draw fresh parameters."""
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            fan_in = weight.shape[-2]
+            if self._init == "uniform":
+                bound = 1 / math.sqrt(fan_in)
+                weight.copy_((2 * self._streams.uniform(*weight.shape[1:]) - 1) * bound)
+                bias.copy_((2 * self._streams.uniform(*bias.shape[1:]) - 1) * bound)
+            else:
+                # A normal truncated at ±2 by inversion of its distribution function.
+                inside = math.erf(2 / math.sqrt(2))
+                u = (2 * self._streams.uniform(*weight.shape[1:]) - 1) * inside
+                weight.copy_(torch.erfinv(u) * (math.sqrt(2) / (2 * math.sqrt(fan_in))))
+                bias.zero_()
+        for name, (_, value) in self._extra.items():
+            self.extra[name].fill_(value)
+
+    def per_seed(self, flat: Tensor) -> Tensor:
+        """[S, P] copy of a vector laid out like :attr:`flat`: each seed's own numbers."""
+        counts = [p.numel() for p in self.parameters]
+        return torch.cat([b.view(self.seeds, -1) for b in flat.split(counts)], dim=1)
+
+    @torch.no_grad()
+    def load_per_seed(self, flat: Tensor, state: Tensor) -> None:
+        """Write `state`, as :meth:`per_seed` gives it, into a vector laid out like `flat`."""
+        counts = [p.numel() for p in self.parameters]
+        parts = state.split([n // self.seeds for n in counts], dim=1)
+        for block, part in zip(flat.split(counts), parts, strict=True):
+            block.view(self.seeds, -1).copy_(part)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters, [S, P]."""
+        return {"parameters": self.per_seed(self.flat)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self.load_per_seed(self.flat, state["parameters"])
+
+
+class Adam:
+    """Adam over a stack's flat vector: one fused call, whatever the number of layers.
+
+    Args:
+        network: the stack it trains.
+        learning_rate: step size.
+        weight_decay: L2 penalty added to the gradient.
+    """
+
+    def __init__(
+        self, network: StackedMLP, learning_rate: float, *, weight_decay: float = 0.0
+    ) -> None:
+        self._network = network
+        self._settings = {"lr": learning_rate, "weight_decay": weight_decay, "fused": True}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the moments."""
+        self._adam = torch.optim.Adam([self._network.flat], **self._settings)
+
+    def minimise(self, loss: Tensor) -> None:
+        """One step down the gradient of the scalar `loss`.
+
+        Only this network's parameters receive gradients. Seeds and members do not mix, so that a
+        loss summed over them gives each network the step it would have taken alone.
+        """
+        gradient = self._network.flat.grad
+        assert gradient is not None
+        gradient.zero_()
+        loss.backward(inputs=self._network.parameters)
+        self._adam.step()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Moments [S, P] and the number of steps [S]."""
+        network, state = self._network, self._adam.state.get(self._network.flat)
+        if not state:
+            return {}
+        return {
+            "exp_avg": network.per_seed(state["exp_avg"]),
+            "exp_avg_sq": network.per_seed(state["exp_avg_sq"]),
+            "step": state["step"].expand(network.seeds).clone(),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self.reset()
+        if not state:
+            return
+        network = self._network
+        moments = {name: torch.zeros_like(network.flat) for name in ("exp_avg", "exp_avg_sq")}
+        for name, vector in moments.items():
+            network.load_per_seed(vector, state[name])
+        self._adam.state[network.flat] = {"step": state["step"][0].clone(), **moments}

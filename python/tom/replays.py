@@ -1,0 +1,103 @@
+"""The seeds' replay buffers, read and written together.
+
+Each seed has a buffer of its own; all have the same number of rows, because every seed takes every
+environment step. What is read has the seed as its first axis and lies on the learning device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from tom.replay import ReplayBuffer
+from tom.rows import RowLayout
+from tom.state import State
+
+
+class Replays:
+    """One :class:`ReplayBuffer` per seed.
+
+    Args:
+        layout: the row's layout.
+        capacity: rows per seed.
+        seeds: the runs' seeds.
+        device: where rows are read to.
+    """
+
+    def __init__(
+        self, layout: RowLayout, capacity: int, seeds: Sequence[int], device: torch.device
+    ) -> None:
+        self.layout, self.device = layout, device
+        self.buffers = [ReplayBuffer(capacity, layout.width, seed=seed) for seed in seeds]
+
+    @property
+    def seeds(self) -> int:
+        """S."""
+        return len(self.buffers)
+
+    def __len__(self) -> int:
+        """N, rows in each seed's buffer."""
+        return len(self.buffers[0])
+
+    def append(self, rows: Tensor) -> None:
+        """Add one row per seed, [S, W]."""
+        for buffer, row in zip(self.buffers, rows, strict=True):
+            buffer.append(row.unsqueeze(0))
+
+    def set_weights(self, weights: Tensor) -> None:
+        """Replace the weights of all rows, [S, N]."""
+        for buffer, values in zip(self.buffers, weights.cpu(), strict=True):
+            buffer.set_weights(values)
+
+    def sample(self, n: int) -> tuple[Tensor, Tensor]:
+        """Slots int64 [S, n] drawn in proportion to the weights, and their rows [S, n, W]."""
+        return self._collect(n, lambda buffer, out: buffer.sample(n, out=out))
+
+    def sample_uniform(self, n: int) -> tuple[Tensor, Tensor]:
+        """Slots int64 [S, n] drawn uniformly whatever the weights, and their rows [S, n, W]."""
+        return self._collect(n, lambda buffer, out: buffer.sample_uniform(n, out=out))
+
+    def draw_uniform(self, n: int) -> Tensor:
+        """Slots drawn uniformly, int64 [S, n]."""
+        return torch.stack([buffer.draw_uniform(n) for buffer in self.buffers]).to(self.device)
+
+    def newest(self, n: int) -> Tensor:
+        """The newest n rows, oldest first, [S, n, W]."""
+        return torch.stack([buffer.newest(n) for buffer in self.buffers]).to(self.device)
+
+    def rows(self) -> Tensor:
+        """All rows in slot order, [S, N, W]; a view without a copy for one seed on the CPU."""
+        views = [buffer.rows for buffer in self.buffers]
+        rows = views[0].unsqueeze(0) if len(views) == 1 else torch.stack(views)
+        return rows.to(self.device)
+
+    def ages(self) -> Tensor:
+        """Age of every row in environment steps, 0 for the newest, int64 [S, N]."""
+        return torch.stack([buffer.ages for buffer in self.buffers]).to(self.device)
+
+    def standardisation(self, columns: slice) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of some columns over all rows, each [S, 1, C].
+
+        A constant column gets a standard deviation of 1, so that it stays finite.
+        """
+        std, mean = torch.std_mean(self.rows()[..., columns], dim=1, keepdim=True, correction=0)
+        return mean, torch.where(std > 1e-6, std, 1.0)
+
+    def _collect(
+        self, n: int, read: Callable[[ReplayBuffer, Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        rows = torch.empty(self.seeds, n, self.layout.width)
+        slots = [read(buffer, part)[0] for buffer, part in zip(self.buffers, rows, strict=True)]
+        return torch.stack(slots).to(self.device), rows.to(self.device)
+
+    def state_dict(self) -> State:
+        """The buffers' states, stacked along the seed."""
+        states = [buffer.state_dict() for buffer in self.buffers]
+        return {name: torch.stack([s[name] for s in states]) for name in states[0]}
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        for i, buffer in enumerate(self.buffers):
+            buffer.load_state_dict({name: value[i] for name, value in state.items()})
