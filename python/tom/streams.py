@@ -65,4 +65,5 @@ class RandomStreams:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue where :meth:`state_dict` was taken."""
         for generator, position in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(position)
+            # A copy: set_state crashes on a view that does not start its storage.
+            generator.set_state(position.clone())

@@ -1,0 +1,140 @@
+"""The ensemble learns, weighs, holds out, stops and predicts as it says."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from conftest import streams
+from helpers import LAYOUT, filled_replays, linear_world
+from tom.config import DynamicsConfig
+from tom.dynamics import DynamicsEnsemble
+
+CONFIG = DynamicsConfig(
+    members=3,
+    elites=2,
+    hidden=(32, 32),
+    learning_rate=3e-3,
+    epochs=10,
+    batches_per_epoch=40,
+    batch_size=64,
+)
+
+
+def _ensemble(
+    config: DynamicsConfig = CONFIG,
+    weighting: Literal["sample", "loss"] = "sample",
+    seeds: tuple[int, ...] = (0, 1),
+) -> DynamicsEnsemble:
+    return DynamicsEnsemble(LAYOUT, config, weighting, streams(*seeds))
+
+
+def test_learns_mean_and_noise_of_a_linear_world() -> None:
+    rows = linear_world(2, 4000, noise=0.1)
+    ensemble = _ensemble()
+    metrics = ensemble.fit(filled_replays(rows), torch.ones(2, 4000))
+    assert bool((metrics["model/holdout_mse"] < 0.4).all())
+    s, a = torch.randn(2, 1, 500, 2), torch.randn(2, 1, 500, 1)
+    mean, std = ensemble.predict(torch.cat([s, a], -1), ensemble.elites[:, :1])
+    change = (0.3 * a).expand(-1, -1, -1, 2)
+    reward = s[..., :1] - a
+    assert (mean - torch.cat([change, reward], -1)).abs().mean() < 0.05
+    assert abs(std[..., :2].mean().item() - 0.1) < 0.02
+
+
+def test_held_out_error_falls_over_fits() -> None:
+    rows = linear_world(1, 4000)
+    replays, ensemble = filled_replays(rows), _ensemble(seeds=(0,))
+    weights = torch.ones(1, 4000)
+    errors = [ensemble.fit(replays, weights)["model/holdout_nll"].item() for _ in range(3)]
+    assert errors[-1] < errors[0]
+
+
+@pytest.mark.parametrize("weighting", ["sample", "loss"])
+def test_weights_choose_what_is_learned(weighting: Literal["sample", "loss"]) -> None:
+    """Half of the rows move the other way; all weight on one half makes the model follow it."""
+    n = 4000
+    rows = linear_world(2, n, noise=0.02)
+    backwards = rows[:, : n // 2]
+    s, a = backwards[..., LAYOUT.observation], backwards[..., LAYOUT.action]
+    rows[:, : n // 2, LAYOUT.next_observation] = s - 0.3 * a
+    weights = torch.zeros(2, n)
+    weights[0, : n // 2], weights[1, n // 2 :] = 1.0, 1.0
+    ensemble = _ensemble(weighting=weighting)
+    ensemble.fit(filled_replays(rows), weights)
+    inputs = torch.cat([torch.randn(2, 1, 200, 2), torch.ones(2, 1, 200, 1)], -1)
+    mean, _ = ensemble.predict(inputs, ensemble.elites[:, :1])
+    assert mean[0, ..., :2].mean().item() == pytest.approx(-0.3, abs=0.05)
+    assert mean[1, ..., :2].mean().item() == pytest.approx(0.3, abs=0.05)
+
+
+def test_fit_leaves_the_weights_in_the_buffer() -> None:
+    replays, weights = filled_replays(linear_world(1, 500)), torch.rand(1, 500)
+    _ensemble(seeds=(0,)).fit(replays, weights)
+    torch.testing.assert_close(replays.buffers[0].weights, weights[0].double())
+
+
+def test_held_out_rows_are_never_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mark every row by its slot in the reward and watch what the training draws."""
+    rows = linear_world(1, 300)
+    rows[..., LAYOUT.reward] = torch.arange(300.0)
+    replays, ensemble = filled_replays(rows), _ensemble(seeds=(0,))
+    drawn: set[int] = set()
+    sample = replays.sample
+
+    def watched(n: int) -> tuple[Tensor, Tensor]:
+        slots, found = sample(n)
+        drawn.update(found[..., LAYOUT.reward].int().flatten().tolist())
+        return slots, found
+
+    monkeypatch.setattr(replays, "sample", watched)
+    ensemble.fit(replays, torch.ones(1, 300))
+    assert len(drawn) == 300 - int(300 * CONFIG.holdout)
+
+
+def test_each_seed_stops_by_itself_with_its_best_parameters() -> None:
+    """Pure noise cannot be learned, so its seed stops early; the other one goes on improving."""
+    rows = linear_world(2, 2000)
+    rows[0, :, LAYOUT.next_observation] = torch.randn(2000, 2)
+    rows[0, :, LAYOUT.observation] = torch.randn(2000, 2)
+    rows[0, :, LAYOUT.reward] = torch.randn(2000)
+    config = DynamicsConfig(
+        members=2,
+        elites=1,
+        hidden=(64, 64),
+        learning_rate=3e-3,
+        epochs=20,
+        patience=2,
+        batches_per_epoch=20,
+        batch_size=64,
+    )
+    metrics = _ensemble(config).fit(filled_replays(rows), torch.ones(2, 2000))
+    noisy, learnable = metrics["model/epochs"].tolist()
+    assert noisy < learnable
+    # Noise is standardised, so a model that had overfitted would be worse than predicting zero
+    # for s' and than the 50 % that s explains of s' − s.
+    assert metrics["model/holdout_mse"][0].item() < 0.75
+
+
+def test_rows_go_through_the_member_they_are_given_to() -> None:
+    ensemble = _ensemble()
+    ensemble.fit(filled_replays(linear_world(2, 500)), torch.ones(2, 500))
+    x = torch.randn(2, 1, 10, 3)
+    each = [ensemble.predict(x, torch.full((2, 1), m))[0] for m in range(3)]
+    assert not torch.allclose(each[0], each[1])
+    blocks, _ = ensemble.predict(x.expand(2, 2, 10, 3), torch.tensor([[2, 0], [1, 2]]))
+    torch.testing.assert_close(blocks[0, 0], each[2][0, 0])
+    torch.testing.assert_close(blocks[0, 1], each[0][0, 0])
+    torch.testing.assert_close(blocks[1, 0], each[1][1, 0])
+
+
+def test_all_mass_held_out_still_trains() -> None:
+    weights = torch.zeros(1, 50)
+    weights[0, 7] = 1.0
+    for seed in range(2):
+        metrics = _ensemble(seeds=(seed,)).fit(filled_replays(linear_world(1, 50)), weights)
+        assert math.isfinite(metrics["model/holdout_nll"].item())

@@ -1,0 +1,102 @@
+"""The three weightings, and the figures that describe weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from conftest import CPU, streams
+from helpers import LAYOUT, filled_replays, linear_world
+from tom.config import Config, DiscriminatorConfig, DualQConfig, override
+from tom.divergences import DIVERGENCES
+from tom.dual_q import DualQ
+from tom.weighting import OccupancyWeighting, RecencyWeighting, make_weighting, weight_metrics
+
+SMALL = dataclasses.replace(
+    Config(),
+    discriminator=DiscriminatorConfig(hidden=(32, 32), steps=200, current_rows=500),
+    dual_q=DualQConfig(hidden=(32, 32), steps=300, learning_rate=1e-3),
+)
+
+
+def _policy(observations: torch.Tensor) -> torch.Tensor:
+    return torch.randn(*observations.shape[:-1], 1) + 1.0
+
+
+def _initial(n: int) -> torch.Tensor:
+    return torch.randn(2, n, 2)
+
+
+def test_mbpo_weighs_all_rows_alike() -> None:
+    weighting = make_weighting(LAYOUT, override(SMALL, {"algorithm": "mbpo"}), [0, 1], CPU)
+    weights, _ = weighting.update(filled_replays(linear_world(2, 50)), _initial, _policy)
+    assert weights.shape == (2, 50)
+    assert bool((weights == 1).all())
+
+
+def test_pmac_mass_follows_its_recursion() -> None:
+    """Step by step: scale all older mass by d and give the new policy's row 1 − d."""
+    decay, explored, later = 0.9, 10, 25
+    mass = torch.full((explored,), 1 / explored, dtype=torch.float64)
+    for _ in range(later):
+        mass = torch.cat([decay * mass, torch.tensor([1 - decay])])
+    replays = filled_replays(linear_world(1, explored + later))
+    weights, _ = RecencyWeighting(decay, explored).update(replays, _initial, _policy)
+    torch.testing.assert_close(weights[0] / weights[0].sum(), mass, rtol=1e-6, atol=0)
+
+
+def test_pmac_weighs_by_age_after_the_buffer_wrapped() -> None:
+    rows = linear_world(1, 30)
+    replays = filled_replays(rows[:, :20], capacity=20)
+    replays.buffers[0].append(rows[0, 20:].contiguous())
+    weights, _ = RecencyWeighting(0.9, 5).update(replays, _initial, _policy)
+    by_age = weights[0][replays.ages()[0].argsort()]
+    torch.testing.assert_close(by_age[1:] / by_age[:-1], torch.full((19,), 0.9).double())
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_tom_prefers_the_current_policys_rows(divergence: str) -> None:
+    rows = linear_world(2, 3000)
+    rows[:, 2500:, LAYOUT.action] += 3.0
+    config = override(SMALL, {"divergence": divergence})
+    weighting = OccupancyWeighting(LAYOUT, config, [0, 1], CPU)
+    weights, metrics = weighting.update(filled_replays(rows), _initial, _policy)
+    assert weights.shape == (2, 3000)
+    assert bool((weights >= 0).all()) and bool((weights <= config.weights.max_weight).all())
+    assert bool((weights[:, 2500:].mean(1) > 1.5 * weights[:, :2500].mean(1)).all())
+    assert all(bool(torch.isfinite(v).all()) for v in metrics.values())
+
+
+def test_tom_is_uniform_until_the_current_rows_are_there() -> None:
+    weighting = OccupancyWeighting(LAYOUT, SMALL, [0, 1], CPU)
+    weights, _ = weighting.update(filled_replays(linear_world(2, 100)), _initial, _policy)
+    assert bool((weights == 1).all())
+
+
+def test_dual_q_on_the_policys_own_data_gives_weights_near_one() -> None:
+    """With R = 0 and data from the policy itself the optimum of (22) has δ = 0 and ξ* = 1."""
+    n, gamma = 6000, 0.9
+    # A world without dynamics: every state, the first included, is a fresh standard normal.
+    s, following = torch.randn(1, n, 2), torch.randn(1, n, 2)
+    rows = LAYOUT.join(s, _policy(s), following, torch.zeros(1, n), torch.zeros(1, n))
+    config = DualQConfig(hidden=(32, 32), steps=800, learning_rate=2e-3, l2=0.0)
+    dual_q = DualQ(LAYOUT, DIVERGENCES["chi2"], config, gamma, streams(0))
+    zeros = torch.zeros(1, n)
+    dual_q.fit(filled_replays(rows), zeros, lambda k: torch.randn(1, k, 2), _policy)
+    weights = DIVERGENCES["chi2"].conjugate_derivative(dual_q.residual(rows, zeros, _policy))
+    assert abs(weights.mean().item() - 1) < 0.05
+    assert weights.std().item() < 0.15
+
+
+def test_metrics_of_known_weights() -> None:
+    weights = torch.tensor([[0.0, 1.0, 1.0, 2.0]])
+    ages = torch.tensor([[3, 2, 1, 0]])
+    metrics = {k: v.item() for k, v in weight_metrics(weights, ages, current_rows=1).items()}
+    assert metrics["tom/ess"] == pytest.approx(16 / 6)
+    assert metrics["tom/weight_mean"] == 1
+    assert metrics["tom/weight_newest"] == 2
+    assert metrics["tom/weight_rest"] == pytest.approx(2 / 3)
+    assert metrics["tom/weight_oldest"] == 0
+    assert metrics["tom/zero_fraction"] == 0.25
