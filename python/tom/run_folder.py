@@ -17,8 +17,9 @@ from tom.config import Config, ConfigError, from_dict, override, to_dict, valida
 # These say where and how fast a run happens, not what it computes.
 FREE = ("device", "threads", "run_dir")
 
-# Locks of this process, held until it ends: opening a folder twice in one process is fine.
-_locks: dict[Path, int] = {}
+# Folders locked by this process, as (device, inode), until it ends. The open descriptor keeps the
+# inode from being used again. Opening a folder twice in one process is fine.
+_locks: dict[tuple[int, int], int] = {}
 
 
 class RunFolder:
@@ -152,7 +153,8 @@ def _write(file: Path, config: Config) -> None:
 
 
 def _lock(path: Path) -> None:
-    key = path.resolve()
+    status = path.stat()
+    key = (status.st_dev, status.st_ino)
     if key in _locks:
         return
     descriptor = os.open(path, os.O_RDONLY)
