@@ -27,9 +27,7 @@ def bounded(
     default: Number, low: float, high: float = math.inf, *, open_low: bool = False
 ) -> Number:
     """A numeric field with its allowed range, `low <= x <= high` (`low < x` if `open_low`)."""
-    return cast(
-        Number, field(default=default, metadata={"low": low, "high": high, "open_low": open_low})
-    )
+    return field(default=default, metadata={"low": low, "high": high, "open_low": open_low})
 
 
 @dataclass(frozen=True)
@@ -192,7 +190,8 @@ class Config:
     threads: int = bounded(0, 0)
     """Processor threads for torch and the simulator; 0 takes all that this process may use."""
     run_dir: str = ""
-    """Run folder; by default runs/ENV-ALGORITHM-seed-K. The same command resumes the run in it."""
+    """Run folder; left empty, it is runs/ENV-ALGORITHM-seedK. The same command resumes the run in
+    it."""
     divergence: Divergence = "chi2"
     """TOM's f: chi2 is ½(x − 1)² (the paper's choice), chi2_bound is (x − 1)², which bounds KL
     from above as (13) needs, kl is x log x in its Donsker–Varadhan form."""
@@ -267,6 +266,10 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 
 def _from_dict(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
     hints = get_type_hints(kind)
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"{prefix.rstrip('.') or 'config'}: given {values!r}, allowed is a group of settings"
+        )
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ConfigError(f"{prefix}{unknown[0]}: no such setting; allowed are {', '.join(hints)}")
@@ -286,12 +289,21 @@ def validate(config: Config) -> None:
     Raises:
         ConfigError: one sentence naming the field, what was given and what is allowed.
     """
+    hints = types()
     for name, item, value in walk(config):
-        _check_leaf(name, item, value)
-    for name, allowed in _choices(Config).items():
-        given = getattr(config, name) if "." not in name else _get(config, name)
-        if given not in allowed:
-            raise ConfigError(f"{name}: given {given!r}, allowed are {', '.join(allowed)}")
+        if get_origin(hints[name]) is Literal:
+            allowed = get_args(hints[name])
+            if value not in allowed:
+                raise ConfigError(f"{name}: given {value!r}, allowed are {', '.join(allowed)}")
+        else:
+            _check_leaf(name, hints[name], item.metadata, value)
+    if not config.env:
+        raise ConfigError("env: given '', allowed is a short task name or a Gymnasium id")
+    module, _, function = config.termination.partition(":")
+    if config.termination not in ("task", "none") and not (module and function):
+        raise ConfigError(
+            f"termination: given {config.termination!r}, allowed are task, none or module:function"
+        )
     if config.dynamics.elites > config.dynamics.members:
         raise ConfigError(
             f"dynamics.elites: given {config.dynamics.elites}, allowed is at most "
@@ -314,35 +326,32 @@ def validate(config: Config) -> None:
         )
 
 
-def _check_leaf(name: str, item: dataclasses.Field[Any], value: Any) -> None:
+def _check_leaf(name: str, hint: Any, bounds: Mapping[str, Any], value: Any) -> None:
     if name.endswith("hidden"):
-        if not value or any(not isinstance(w, int) or w < 1 for w in value):
+        if not value or any(type(width) is not int or width < 1 for width in value):
             raise ConfigError(f"{name}: given {value}, allowed are widths of at least 1")
-    elif "low" in item.metadata:
-        low, high, open_low = (item.metadata[k] for k in ("low", "high", "open_low"))
-        ok = isinstance(value, int | float) and not isinstance(value, bool)
+    elif bounds:
+        low, high, open_low = (bounds[k] for k in ("low", "high", "open_low"))
+        least = f"above {low:g}" if open_low else f"of at least {low:g}"
+        most = "" if high == math.inf else f" and at most {high:g}"
+        kind = "a whole number" if hint is int else "a number"
+        ok = type(value) is int or (hint is not int and isinstance(value, float))
         if not ok or not ((low < value if open_low else low <= value) and value <= high):
-            least = f"above {low:g}" if open_low else f"at least {low:g}"
-            most = "" if high == math.inf else f" and at most {high:g}"
-            raise ConfigError(f"{name}: given {value}, allowed is a number {least}{most}")
+            raise ConfigError(f"{name}: given {value!r}, allowed is {kind} {least}{most}")
         if value == math.inf:
             raise ConfigError(f"{name}: given {value}, allowed is a finite number")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name}: given {value}, allowed is a finite number")
+    elif isinstance(hint, type) and not isinstance(value, hint):
+        raise ConfigError(f"{name}: given {value!r}, allowed is a {hint.__name__}")
 
 
-def _choices(kind: type, prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """Dotted name → allowed words, of every field whose type is a Literal."""
-    found: dict[str, tuple[str, ...]] = {}
+def types(kind: type = Config, prefix: str = "") -> dict[str, Any]:
+    """Dotted name → type of every leaf setting."""
+    found: dict[str, Any] = {}
     for name, hint in get_type_hints(kind).items():
         if dataclasses.is_dataclass(hint):
-            found.update(_choices(cast(type, hint), f"{prefix}{name}."))
-        elif get_origin(hint) is Literal:
-            found[prefix + name] = get_args(hint)
+            found.update(types(cast(type, hint), f"{prefix}{name}."))
+        else:
+            found[prefix + name] = hint
     return found
-
-
-def _get(config: Any, name: str) -> Any:
-    for part in name.split("."):
-        config = getattr(config, part)
-    return config

@@ -1,0 +1,59 @@
+"""Ctrl-C that lets the current step finish."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+NOTICE = "finishing this step, then writing a checkpoint; press Ctrl-C again to stop at once"
+
+
+def _print(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+class Interrupt:
+    """Turn the first SIGINT or SIGTERM into a flag, and the second into `KeyboardInterrupt`.
+
+    The earlier handlers come back on exit. Outside the main thread, where Python delivers no
+    signals, it does nothing and `requested` stays False.
+
+        with Interrupt() as interrupt:
+            while not interrupt.requested:
+                ...
+
+    Args:
+        notice: called with one line of text at the first signal; by default it prints to stderr.
+    """
+
+    def __init__(self, notice: Callable[[str], None] = _print) -> None:
+        self.requested = False
+        self._notice = notice
+        self._earlier: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._earlier[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        while self._earlier:
+            number, handler = self._earlier.popitem()
+            # A handler that was not set from Python reads as None and cannot be set again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        self._notice(NOTICE)

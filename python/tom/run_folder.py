@@ -1,0 +1,171 @@
+"""The folder of one run: its configuration, metrics, events, checkpoints and plots.
+
+A folder belongs to one configuration and, while it is open, to one process. Opening it again with
+the same configuration resumes the run; with another one it is refused and nothing is touched.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tom.config import Config, ConfigError, from_dict, override, to_dict, validate, walk
+
+# These say where and how fast a run happens, not what it computes.
+FREE = ("device", "threads", "run_dir")
+
+# Folders locked by this process, as (device, inode), until it ends. The open descriptor keeps the
+# inode from being used again. Opening a folder twice in one process is fine.
+_locks: dict[tuple[int, int], int] = {}
+
+
+class RunFolder:
+    """Paths of a run; made by :meth:`open`.
+
+    Attributes:
+        path: the folder itself.
+        resuming: whether the folder held this run before it was opened.
+    """
+
+    def __init__(self, path: Path, *, resuming: bool) -> None:
+        self.path = path
+        self.resuming = resuming
+
+    @classmethod
+    def open(cls, config: Config) -> RunFolder:
+        """Create `config.run_dir`, or take up the run of the same configuration in it.
+
+        A larger `steps` than the folder's continues the run for longer. Device, threads and the
+        folder's own name may differ.
+
+        Raises:
+            ConfigError: another configuration, fewer steps, a folder of something else, a folder
+                in use by another process, or one that cannot be written. Nothing has changed.
+        """
+        path = Path(config.run_dir)
+        saved = _saved(path)
+        if saved is not None:
+            _compare(path, saved, config)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            _lock(path)
+            if saved != config:
+                _write(path / "config.json", config)
+            folder = cls(path, resuming=saved is not None)
+            for part in (folder.checkpoints, folder.plots, folder.tensorboard):
+                part.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"run_dir: given {config.run_dir}, which cannot be written ({error.strerror}), "
+                f"allowed is a folder that can"
+            ) from error
+        return folder
+
+    @property
+    def metrics(self) -> Path:
+        """The table of metrics."""
+        return self.path / "metrics.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard events, with one sub-folder per seed."""
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def plots(self) -> Path:
+        """The folder of figures."""
+        return self.path / "plots"
+
+
+def _saved(path: Path) -> Config | None:
+    """The configuration in a folder; None for a folder that is empty or not there."""
+    file = path / "config.json"
+    try:
+        if file.exists():
+            return _read(file)
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"run_dir: given {path}, which is a file, allowed is a folder")
+        if path.exists() and any(path.iterdir()):
+            raise ConfigError(
+                f"run_dir: given {path}, which is not empty and holds no run, allowed is a new or "
+                f"empty folder"
+            )
+    except OSError as error:
+        raise ConfigError(
+            f"run_dir: given {path}, which cannot be read ({error.strerror}), allowed is a folder "
+            f"that can"
+        ) from error
+    return None
+
+
+def _read(file: Path) -> Config:
+    try:
+        saved = from_dict(json.loads(file.read_text()))
+        validate(saved)
+    except ConfigError as error:
+        raise ConfigError(
+            f"run_dir: given {file.parent}, whose config.json does not fit this version of tom "
+            f"({error}), allowed is another folder"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(
+            f"run_dir: given {file.parent}, whose config.json is damaged ({error}), allowed is "
+            f"another folder"
+        ) from error
+    return saved
+
+
+def _compare(path: Path, saved: Config, given: Config) -> None:
+    ours = {name: value for name, _, value in walk(given)}
+    for name, _, theirs in walk(saved):
+        if name in FREE or ours[name] == theirs:
+            continue
+        if name == "steps" and ours[name] > theirs:
+            continue
+        allowed = "that or more" if name == "steps" else "the same"
+        raise ConfigError(
+            f"{name}: given {_show(ours[name])}, but {path} holds a run with {_show(theirs)}; "
+            f"allowed is {allowed}, or another folder with --run-dir"
+        )
+
+
+def _show(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _write(file: Path, config: Config) -> None:
+    """Replace `file` in one step, so that a crash leaves the old text or the new one."""
+    temporary = file.with_suffix(".tmp")
+    saved = to_dict(override(config, {"run_dir": str(file.parent)}))
+    with temporary.open("w") as out:
+        out.write(json.dumps(saved, indent=2) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(file)
+
+
+def _lock(path: Path) -> None:
+    status = path.stat()
+    key = (status.st_dev, status.st_ino)
+    if key in _locks:
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(
+            f"run_dir: given {path}, in which another process is running, allowed is another folder"
+        ) from None
+    except OSError:
+        os.close(descriptor)  # A file system without locks: go on without.
+        return
+    _locks[key] = descriptor

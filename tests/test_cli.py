@@ -1,0 +1,168 @@
+"""The command line: precedence, errors of one sentence, help, and the printed configuration."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from tom import cli
+from tom.config import Config, ConfigError, types
+from tom.tasks import defaults
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """What `argv` makes the program say, after checking the manner of saying it."""
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(argv)
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+def test_no_arguments_give_the_paper_on_hopper() -> None:
+    assert cli.parse([]) == dataclasses.replace(defaults("hopper"), run_dir="runs/hopper-tom-seed0")
+
+
+def test_flags_reach_every_level() -> None:
+    argv = (
+        "--env ant --algorithm mbpo --seeds 5 --seed 7 --updates-per-step 5 --sac.batch-size 128 "
+        "--dual_q.l2=0.5 --sac.hidden 64 64 32 --discriminator.no-reinitialize "
+        "--sac.target-entropy -3 --run-dir x/y"
+    )
+    config = cli.parse(argv.split())
+    assert (config.env, config.algorithm, config.seeds, config.seed) == ("ant", "mbpo", 5, 7)
+    assert (config.updates_per_step, config.run_dir) == (5, "x/y")
+    assert (config.sac.batch_size, config.sac.hidden) == (128, (64, 64, 32))
+    assert (config.sac.target_entropy, config.dual_q.l2) == (-3.0, 0.5)
+    assert config.discriminator.reinitialize is False
+
+
+def test_command_line_wins_over_debug_over_task_over_paper() -> None:
+    assert cli.parse(["--env", "halfcheetah"]).updates_per_step == 40
+    assert cli.parse(["--env", "halfcheetah", "--preset", "debug"]).updates_per_step == 2
+    config = cli.parse(["--updates-per-step=3", "--preset=debug", "--env=halfcheetah"])
+    assert config.updates_per_step == 3
+    assert config.sac.target_entropy == -3.0
+
+
+@pytest.mark.parametrize(
+    ("argv", "folder"),
+    [
+        ("--env ant --seed 3", "runs/ant-tom-seed3"),
+        ("--env ant --seeds 5 --algorithm pmac", "runs/ant-pmac-seed0to4"),
+        ("--env ant --seeds 2 --seed 7", "runs/ant-tom-seed7to8"),
+        ("--env ALE/Pong-v5", "runs/ALE-Pong-v5-tom-seed0"),
+        ("--env my.tasks:Reach-v0", "runs/my.tasks-Reach-v0-tom-seed0"),
+        ("--preset debug", "runs/hopper-tom-seed0-debug"),
+    ],
+)
+def test_default_run_dir(argv: str, folder: str) -> None:
+    assert cli.parse(argv.split()).run_dir == folder
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--evn ant", "--evn: no such setting; did you mean --env?"),
+        ("--sac.batch-siz 3", "--sac.batch-siz: no such setting; did you mean --sac.batch-size?"),
+        ("--tau 0.1", "--tau: no such setting; did you mean --sac.tau?"),
+        ("--patienc 3", "--patienc: no such setting; did you mean --dynamics.patience?"),
+        ("--xyzzy 3", "--xyzzy: no such setting; --help lists them all"),
+        ("-x", "-x: no such setting; --help lists them all"),
+        ("ant", "ant: given without the name of its setting, allowed is --env ant"),
+        ("5", "5: given without the name of its setting, allowed is --NAME VALUE"),
+        ("--steps", "steps: given nothing, allowed is one whole number in digits"),
+        ("--steps --seeds 3", "steps: given nothing, allowed is one whole number in digits"),
+        ("--steps 5 6", "steps: given 5 6, allowed is one whole number in digits"),
+        ("--steps 1e5", "steps: given '1e5', allowed is a whole number in digits"),
+        ("--steps=", "steps: given '', allowed is a whole number in digits"),
+        ("--steps nan", "steps: given 'nan', allowed is a whole number in digits"),
+        ("--steps -5", "steps: given -5, allowed is a whole number of at least 1"),
+        ("--discount abc", "discount: given 'abc', allowed is a number"),
+        ("--discount nan", "discount: given nan, allowed is a number of at least 0 and at most 1"),
+        ("--sac.tau -inf", "sac.tau: given -inf, allowed is a number above 0 and at most 1"),
+        ("--sac.hidden 64 a", "sac.hidden: given 'a', allowed are whole numbers such as 256 256"),
+        ("--sac.hidden", "sac.hidden: given (), allowed are widths of at least 1"),
+        ("--sac.target-entropy no", "sac.target_entropy: given 'no', allowed is a number or None"),
+        ("--algorithm ppo", "algorithm: given 'ppo', allowed are tom, mbpo, pmac"),
+        ("--algorithm", "algorithm: given nothing, allowed is one of tom, mbpo, pmac"),
+        ("--preset fast", "preset: given 'fast', allowed are paper, debug"),
+        ("--device gpu", "device: given 'gpu', allowed are cpu, cuda and cuda:N"),
+        ("--device cuda:x", "device: given 'cuda:x', allowed are cpu, cuda and cuda:N"),
+        (
+            "--discriminator.reinitialize no",
+            "discriminator.reinitialize: given 'no', allowed is --discriminator.reinitialize or "
+            "--discriminator.no-reinitialize, no value",
+        ),
+        (
+            "--batch-size 3",
+            "--batch-size: no such setting; did you mean --discriminator.batch-size, "
+            "--dual-q.batch-size, --dynamics.batch-size or --sac.batch-size?",
+        ),
+    ],
+)
+def test_mistakes_come_back_as_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    argv: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert error_of(capsys, *argv.split()) == message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_number_refuses_words_and_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, hint in types().items():
+        flag = "--" + name.replace("_", "-")
+        if hint in (int, float) or name.endswith(("hidden", "target_entropy")):
+            for word in ("nan", "word"):
+                assert error_of(capsys, flag, word).startswith(f"{name}: given ")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_gpus_that_torch_does_not_find_are_refused(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    cli.check_device("cpu")
+    for device, needed in (("cuda", 1), ("cuda:0", 1), ("cuda:1", 2), ("cuda:7", 8)):
+        if count >= needed:
+            cli.check_device(device)
+        else:
+            with pytest.raises(ConfigError, match=f"device: given '{device}', allowed"):
+                cli.check_device(device)
+
+
+def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(["--help", "--env", "ant"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for name in ("preset", *types()):
+        assert "--" + name.replace("_", "-") in text
+    assert "(default: ant)" in text and "300000" in text
+    words = " ".join(text.replace("│", " ").split())
+    groups = [type(v) for v in vars(Config()).values() if dataclasses.is_dataclass(v)]
+    docs = [doc for kind in (Config, *groups) for doc in cli.field_docs(kind).values()]
+    assert len(docs) == len(types())
+    assert [doc for doc in docs if doc not in words] == []
+
+
+def test_printed_configuration_names_everything_and_marks_changes() -> None:
+    config = cli.parse(["--env", "ant", "--seeds=3", "--sac.hidden", "64", "64"])
+    console = Console(file=io.StringIO(), width=80)
+    cli.print_config(config, console)
+    text = console.file.getvalue()
+    words = text.split()
+    assert {"env=ant*", "seeds=3*", "hidden=64,64*", "target_entropy=-4.0*"} <= set(words)
+    assert {"algorithm=tom", "tau=0.005", "reinitialize=True"} <= set(words)
+    assert sum("=" in word for word in words) == len(types())
+    assert max(map(len, text.splitlines())) <= 80

@@ -1,0 +1,108 @@
+"""The configuration: what is accepted, what is refused, and how it is saved and found again."""
+
+import json
+import math
+
+import pytest
+
+from tom.config import (
+    Config,
+    ConfigError,
+    DynamicsConfig,
+    SACConfig,
+    from_dict,
+    override,
+    to_dict,
+    types,
+    validate,
+    walk,
+)
+from tom.tasks import PRESETS, TASKS, defaults, find_task
+
+
+def test_every_task_and_preset_is_valid() -> None:
+    for env in (*TASKS, "Pusher-v5"):
+        for preset in PRESETS:
+            validate(defaults(env, preset))
+
+
+def test_task_replaces_paper_and_debug_replaces_task() -> None:
+    assert defaults("halfcheetah").updates_per_step == 40
+    assert defaults("halfcheetah", "debug").updates_per_step == 2
+    assert defaults("humanoid").dynamics.hidden == (400,) * 4
+    assert defaults("ant", "debug").sac.target_entropy == -4.0
+    assert defaults("ant", "debug").steps == defaults("inverted_pendulum", "debug").steps == 600
+
+
+def test_unknown_names_are_plain_gymnasium_ids() -> None:
+    assert find_task("Pusher-v5").id == "Pusher-v5"
+    assert defaults("Pusher-v5") == Config(env="Pusher-v5")
+
+
+def test_json_round_trip() -> None:
+    config = defaults("humanoid", "debug")
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_walk_and_types_name_the_same_leaves() -> None:
+    assert [name for name, _, _ in walk(Config())] == list(types())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": 0}, "steps: given 0, allowed is a whole number of at least 1"),
+        ({"steps": -5}, "steps: given -5, allowed is a whole number of at least 1"),
+        ({"steps": 2.5}, "steps: given 2.5, allowed is a whole number of at least 1"),
+        ({"steps": True}, "steps: given True, allowed is a whole number of at least 1"),
+        ({"steps": "7"}, "steps: given '7', allowed is a whole number of at least 1"),
+        ({"discount": math.nan}, "discount: given nan, allowed is a number of at least 0 and"),
+        ({"discount": 1.5}, "discount: given 1.5, allowed is a number of at least 0 and at most 1"),
+        ({"sac.learning_rate": 0.0}, "sac.learning_rate: given 0.0, allowed is a number above 0"),
+        ({"sac.learning_rate": math.inf}, "sac.learning_rate: given inf, allowed is a finite"),
+        ({"sac.target_entropy": math.nan}, "sac.target_entropy: given nan, allowed is a finite"),
+        ({"sac.hidden": ()}, "sac.hidden: given (), allowed are widths of at least 1"),
+        ({"sac.hidden": (64, 0)}, "sac.hidden: given (64, 0), allowed are widths of at least 1"),
+        ({"sac.hidden": (64, 8.0)}, "sac.hidden: given (64, 8.0), allowed are widths"),
+        ({"algorithm": "ppo"}, "algorithm: given 'ppo', allowed are tom, mbpo, pmac"),
+        ({"dual_q.conjugate": "x"}, "dual_q.conjugate: given 'x', allowed are exact, quadratic"),
+        ({"env": ""}, "env: given '', allowed is a short task name or a Gymnasium id"),
+        ({"env": 3}, "env: given 3, allowed is a str"),
+        ({"discriminator.reinitialize": 1}, "discriminator.reinitialize: given 1, allowed is a b"),
+        ({"termination": "never"}, "termination: given 'never', allowed are task, none or module:"),
+        ({"termination": "module:"}, "termination: given 'module:', allowed are task, none or"),
+        ({"dynamics.elites": 8}, "dynamics.elites: given 8, allowed is at most dynamics.members"),
+        ({"replay.capacity": 10}, "replay.capacity: given 10, allowed is at least discriminator"),
+        ({"algorithm": "mbpo", "weighting": "loss"}, "weighting: given 'loss', allowed is 'sample"),
+    ],
+)
+def test_bad_values_are_named(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(override(Config(), values))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_pass_where_numbers_are_allowed() -> None:
+    validate(Config(discount=1, sac=SACConfig(target_entropy=-3)))
+
+
+def test_override_replaces_groups_in_part() -> None:
+    config = override(Config(), {"dynamics.members": 9, "dynamics.elites": 3, "steps": 10})
+    assert config.dynamics == DynamicsConfig(members=9, elites=3)
+    assert (config.steps, config.sac) == (10, SACConfig())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"stpes": 3}, "stpes: no such setting"),
+        ({"sac": {"batch": 3}}, "sac.batch: no such setting"),
+        ({"sac": 3}, "sac: given 3, allowed is a group of settings"),
+        ([1, 2], "config: given [1, 2], allowed is a group of settings"),
+    ],
+)
+def test_from_dict_names_what_does_not_fit(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_dict(values)
+    assert str(caught.value).startswith(message)

@@ -1,0 +1,47 @@
+"""Ctrl-C: the first is a request, the second stops, and the handlers come back."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from tom.interrupt import NOTICE, Interrupt
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_is_a_request_and_the_second_stops(number: signal.Signals) -> None:
+    notices: list[str] = []
+    with Interrupt(notices.append) as interrupt:
+        assert not interrupt.requested
+        os.kill(os.getpid(), number)
+        assert interrupt.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert notices == [NOTICE]
+
+
+def test_notice_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with Interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert capsys.readouterr() == ("", NOTICE + "\n")
+
+
+def test_handlers_come_back() -> None:
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(ZeroDivisionError), Interrupt():
+        raise ZeroDivisionError
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_other_threads_are_left_alone() -> None:
+    seen: list[bool] = []
+
+    def work() -> None:
+        with Interrupt() as interrupt:
+            seen.append(interrupt.requested)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]
