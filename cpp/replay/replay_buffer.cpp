@@ -1,0 +1,175 @@
+#include "replay/replay_buffer.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "replay/philox.h"
+
+namespace tom::replay {
+namespace {
+
+constexpr std::size_t kChunk = 256;     // draws whose random words are made together
+constexpr std::size_t kPrefetched = 8;  // rows between the prefetch and the copy
+
+// Makes a change to the published weights that cannot be lost to a set_weights in between.
+template <class Change>
+void change_weights(Generations& generations, const Change& change) {
+  for (;;) {
+    const Hold hold = generations.hold();
+    change(hold.tree());
+    if (generations.is_still_published(hold)) return;
+  }
+}
+
+}  // namespace
+
+ReplayBuffer::ReplayBuffer(std::size_t capacity, std::size_t width, std::uint64_t seed)
+    : rows_(capacity, width), generations_(capacity), seed_(seed) {}
+
+std::size_t ReplayBuffer::size() const {
+  return std::min<std::uint64_t>(rows_.settled(), rows_.capacity());
+}
+
+std::size_t ReplayBuffer::append(const float* rows, std::size_t n,
+                                 std::span<const double> weights) {
+  const std::uint64_t ticket = rows_.claim(n);
+  const std::size_t first = rows_.slot(ticket);
+  if (n == 0) return first;
+  for (std::size_t i = 0; i < n; ++i) rows_.write(ticket + i, rows + i * width());
+  const std::size_t until_end = std::min(n, capacity() - first);
+  change_weights(generations_, [&](WeightTree& tree) {
+    for (std::size_t i = 0; i < n; ++i) {
+      tree.store(rows_.slot(ticket + i), weights[weights.size() == 1 ? 0 : i]);
+    }
+    tree.refresh_range(first, first + until_end);
+    tree.refresh_range(0, n - until_end);
+  });
+  rows_.settle(ticket, n);
+  return first;
+}
+
+template <class T>
+bool ReplayBuffer::set_weights(std::span<const T> weights) {
+  Hold taken = generations_.take_idle();
+  if (!taken.tree().rebuild(weights)) return false;
+  const Hold replaced = generations_.publish(std::move(taken));
+  carry_over(replaced.tree(), weights.size());
+  return true;
+}
+
+template bool ReplayBuffer::set_weights(std::span<const float>);
+template bool ReplayBuffer::set_weights(std::span<const double>);
+
+// Point writes to slots that the new generation does not cover went into `from` until the swap.
+// Those that came later went into the new generation, and must not be overwritten: hence "if
+// unset".
+void ReplayBuffer::carry_over(const WeightTree& from, std::size_t begin) {
+  const std::size_t end = std::min<std::uint64_t>(rows_.claimed(), capacity());
+  if (begin >= end) return;
+  change_weights(generations_, [&](WeightTree& tree) {
+    for (std::size_t slot = begin; slot < end; ++slot) {
+      if (from.is_set(slot)) tree.store_if_unset(slot, from.weight(slot));
+    }
+    tree.refresh_range(begin, end);
+  });
+}
+
+void ReplayBuffer::update_weights(std::span<const std::int64_t> slots,
+                                  std::span<const double> weights) {
+  change_weights(generations_, [&](WeightTree& tree) { tree.update(slots, weights); });
+}
+
+bool ReplayBuffer::draw(std::size_t n, bool stratified, std::int64_t* slots) {
+  const Hold hold = generations_.hold();
+  const WeightTree& tree = hold.tree();
+  double total = tree.total();
+  if (total < std::numeric_limits<double>::min()) return false;
+  const DrawStream stream(seed(), calls_.fetch_add(1, std::memory_order_relaxed));
+  const auto target = [&](std::size_t i, std::uint64_t word) {
+    const double u = unit_interval(word);
+    const double position = stratified ? (static_cast<double>(i) + u) / static_cast<double>(n) : u;
+    return position * total;
+  };
+  std::array<std::uint64_t, kChunk> words;
+  std::array<double, kChunk> targets;
+  for (std::size_t begin = 0; begin < n; begin += kChunk) {
+    const std::size_t count = std::min(kChunk, n - begin);
+    stream.fill(begin, count, words.data());
+    for (std::size_t i = 0; i < count; ++i) targets[i] = target(begin + i, words[i]);
+    tree.find(std::span(targets.data(), count), slots + begin);
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::uint64_t attempt = 1; slots[i] < 0; ++attempt) {
+      total = tree.total();
+      if (total < std::numeric_limits<double>::min()) return false;
+      const double again = target(i, stream.retry(i, attempt));
+      tree.find(std::span(&again, 1), slots + i);
+    }
+  }
+  return true;
+}
+
+bool ReplayBuffer::draw_uniform(std::size_t n, std::int64_t* slots) {
+  const std::uint64_t size = this->size();
+  if (size == 0) return false;
+  const DrawStream stream(seed(), calls_.fetch_add(1, std::memory_order_relaxed));
+  std::array<std::uint64_t, kChunk> words;
+  for (std::size_t begin = 0; begin < n; begin += kChunk) {
+    const std::size_t count = std::min(kChunk, n - begin);
+    stream.fill(begin, count, words.data());
+    for (std::size_t i = 0; i < count; ++i) {
+      // The high word of the product: uniform but for a bias of at most size / 2^64.
+      slots[begin + i] = static_cast<std::int64_t>((Uint128{words[i]} * size) >> 64);
+    }
+  }
+  return true;
+}
+
+void ReplayBuffer::gather(std::span<const std::int64_t> slots, float* out) const {
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    if (i + kPrefetched < slots.size()) rows_.prefetch(slots[i + kPrefetched]);
+    rows_.read(slots[i], out + i * width());
+  }
+}
+
+void ReplayBuffer::newest(std::size_t n, std::int64_t* slots) const {
+  const std::uint64_t first = rows_.settled() - n;
+  for (std::size_t i = 0; i < n; ++i) slots[i] = static_cast<std::int64_t>(rows_.slot(first + i));
+}
+
+void ReplayBuffer::weights(std::size_t n, double* out) const {
+  const Hold hold = generations_.hold();
+  for (std::size_t slot = 0; slot < n; ++slot) out[slot] = hold.tree().weight(slot);
+}
+
+double ReplayBuffer::effective_sample_size() const {
+  const Hold hold = generations_.hold();
+  const std::size_t n = size();
+  double largest = 0.0;
+  for (std::size_t slot = 0; slot < n; ++slot) {
+    largest = std::max(largest, hold.tree().weight(slot));
+  }
+  if (largest == 0.0) return 0.0;
+  double sum = 0.0;
+  double squares = 0.0;
+  for (std::size_t slot = 0; slot < n; ++slot) {
+    const double w = hold.tree().weight(slot) / largest;  // the squares cannot overflow
+    sum += w;
+    squares += w * w;
+  }
+  return sum * sum / squares;
+}
+
+bool ReplayBuffer::restore(const float* rows, std::span<const double> weights,
+                           std::uint64_t total_appended, std::uint64_t seed, std::uint64_t calls) {
+  Hold taken = generations_.take_idle();
+  if (!taken.tree().rebuild(weights)) return false;
+  rows_.restore(rows, total_appended);
+  generations_.publish(std::move(taken));
+  seed_.store(seed, std::memory_order_relaxed);
+  calls_.store(calls, std::memory_order_relaxed);
+  return true;
+}
+
+}  // namespace tom::replay

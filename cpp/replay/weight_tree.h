@@ -1,0 +1,95 @@
+// The weights of one generation and their sums, as a tree of nodes with 16 children.
+//
+//     leaves      w_0 ... w_15 | w_16 ... w_31 | ...                 one weight per slot
+//     level 0     totals: the sum of each block of 16 leaves
+//                 before: within each node of 16 totals, the sum of those to the left
+//     level 1     totals: the sum of each node of level 0, and so on
+//     last level  a single total: the sum of all weights
+//
+// A sum is always computed afresh from its 16 children, never by adding a difference. The tree
+// is therefore a pure function of the leaves: no rounding error builds up, whatever the order of
+// updates, and a saved and restored buffer draws the very same rows.
+//
+// Point updates (`store` and `refresh`) may run in any number of threads while others draw. Each
+// node has a stamp. `refresh` reads the stamp, sums the children, stores the sums, and then
+// advances the stamp by compare-and-swap; if that fails, another thread has refreshed the node
+// meanwhile, perhaps from older children, and it sums again. Why the sums are right once all
+// updates have returned: let Z be the last thread to advance a node's stamp. Every other thread
+// advanced it earlier, after its last store to the node's children and to its sums; Z's read of the
+// stamp acquired all that. So Z summed the final children, and its own sums were the last to be
+// stored. (Between a child's last sum and the parent the same argument applies again, as each
+// thread refreshes the parent after the child.) A thread repeats its work only if another one has
+// advanced: lock-free.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "replay/atomic.h"
+#include "replay/zeroed_array.h"
+
+namespace tom::replay {
+
+class WeightTree {
+ public:
+  static constexpr std::size_t kFan = 16;
+  // Sums of up to 10^18 such weights are finite.
+  static constexpr double kMaxWeight = 1e290;
+  // The leaf of a slot that a full rewrite did not cover. It counts as zero, and cannot be mistaken
+  // for a zero that was stored, since `store` never stores a negative one.
+  static constexpr double kUnset = -0.0;
+
+  static bool is_weight(double w) { return w >= 0.0 && w <= kMaxWeight; }
+
+  explicit WeightTree(std::size_t capacity);
+
+  // Replaces every leaf by `weights` (then kUnset) and rebuilds all sums. Returns false, with the
+  // tree in an unspecified state, if a weight is not `is_weight`. Not for a tree others can see.
+  template <class T>
+  bool rebuild(std::span<const T> weights);
+
+  // Point updates: `store` the leaves, then `refresh` the sums above them.
+  void store(std::size_t slot, double weight) {
+    leaf(slot).store(weight + 0.0, std::memory_order_relaxed);  // -0.0 becomes 0.0
+  }
+  void store_if_unset(std::size_t slot, double weight);
+  void refresh_range(std::size_t begin, std::size_t end);
+
+  // Both at once: weights[i], or weights[0] if there is one, in slots[i].
+  void update(std::span<const std::int64_t> slots, std::span<const double> weights);
+
+  double weight(std::size_t slot) const { return leaf(slot).load(std::memory_order_relaxed) + 0.0; }
+  bool is_set(std::size_t slot) const;
+  double total() const {
+    return AtomicRef<double>(levels_.back().totals[0]).load(std::memory_order_relaxed);
+  }
+
+  // Writes to slots[i] the slot at position targets[i] of the cumulative weights, 0 <= target <
+  // total(), or -1. By construction slot j is written only if the sum of the leaves before it in
+  // its block is at most what is left of the target, and that sum with w_j exceeds it: so w_j > 0.
+  // -1 means that rounding, or an update in flight, left more than the block holds; draw again.
+  void find(std::span<const double> targets, std::int64_t* slots) const;
+
+ private:
+  struct Level {
+    double* totals;
+    std::uint64_t* before;  // bits of doubles >= 0, which order as the doubles do
+    std::uint64_t* stamps;  // of the block or node that each total sums
+    std::size_t size;       // number of totals; the arrays are zeros from there to a multiple of 16
+  };
+
+  AtomicRef<double> leaf(std::size_t slot) const { return AtomicRef<double>(leaves_[slot]); }
+  void refresh_block(std::size_t block);
+  void refresh_node(std::size_t level, std::size_t node);
+  double sum_node(std::size_t level, std::size_t node);
+
+  std::vector<Level> levels_;  // the last one is a single total, that of all weights
+  ZeroedArray<double> leaves_;
+  ZeroedArray<double> totals_;
+  ZeroedArray<std::uint64_t> before_;
+  ZeroedArray<std::uint64_t> stamps_;
+};
+
+}  // namespace tom::replay

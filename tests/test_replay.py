@@ -1,0 +1,218 @@
+"""The replay buffer does what its docstrings say, in one thread."""
+
+import numpy as np
+import pytest
+import torch
+
+from tom._libraries import _native
+from tom.replay import ReplayBuffer
+
+
+def filled(capacity: int, n: int, width: int = 3, seed: int = 0) -> ReplayBuffer:
+    """A buffer after n appends; row k is [k, k, ...]."""
+    buffer = ReplayBuffer(capacity, width, seed)
+    rows = torch.arange(n, dtype=torch.float32).repeat_interleave(width).reshape(n, width)
+    for part in rows.split(max(1, capacity // 3)):
+        buffer.append(part)
+    return buffer
+
+
+def test_a_new_buffer_is_empty() -> None:
+    buffer = ReplayBuffer(capacity=5, width=2, seed=7)
+    assert (buffer.capacity, buffer.width, buffer.seed) == (5, 2, 7)
+    assert len(buffer) == buffer.total_appended == 0
+    assert buffer.total_weight == buffer.effective_sample_size == 0.0
+    assert buffer.rows.shape == (0, 2)
+    assert buffer.weights.shape == buffer.ages.shape == (0,)
+    assert buffer.newest(0).shape == (0, 2)
+
+
+@pytest.mark.parametrize("capacity", [1, 7, 10, 64])
+@pytest.mark.parametrize("n", [1, 7, 10, 25])
+def test_the_newest_rows_are_kept_in_a_ring(capacity: int, n: int) -> None:
+    buffer = filled(capacity, n)
+    size = min(capacity, n)
+    assert len(buffer) == size
+    assert buffer.total_appended == n
+    kept = np.arange(n - size, n)
+    by_slot = torch.empty(size)
+    by_slot[kept % capacity] = torch.from_numpy(kept).float()
+    torch.testing.assert_close(buffer.rows[:, 0], by_slot, rtol=0, atol=0)
+    torch.testing.assert_close(buffer.newest(size)[:, 0], torch.from_numpy(kept).float())
+    torch.testing.assert_close(buffer.ages, n - 1 - by_slot.long())
+    torch.testing.assert_close(buffer.newest_indices(size), torch.from_numpy(kept % capacity))
+
+
+def test_append_returns_the_first_slot() -> None:
+    buffer = ReplayBuffer(capacity=5, width=1)
+    assert [buffer.append(torch.zeros(2, 1)) for _ in range(4)] == [0, 2, 4, 1]
+    assert buffer.append(np.zeros((0, 1), dtype=np.float32)) == 3
+    assert buffer.total_appended == 8
+
+
+def test_appended_rows_take_their_weights() -> None:
+    buffer = ReplayBuffer(capacity=4, width=1)
+    rows = torch.zeros(2, 1)
+    buffer.append(rows)
+    buffer.append(rows, 2.5)
+    assert buffer.weights.tolist() == [1.0, 1.0, 2.5, 2.5]
+    buffer.append(rows, torch.tensor([3.0, 0.0]))
+    assert buffer.weights.tolist() == [3.0, 0.0, 2.5, 2.5]
+    assert buffer.total_weight == 8.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_set_weights_replaces_all(dtype: torch.dtype) -> None:
+    buffer = filled(1000, 700)
+    w = torch.rand(700, dtype=dtype)
+    buffer.set_weights(w)
+    torch.testing.assert_close(buffer.weights, w.double(), rtol=0, atol=0)
+    assert buffer.total_weight == pytest.approx(w.double().sum().item(), rel=1e-12)
+    buffer.append(torch.zeros(1, 3), 9.0)
+    assert buffer.weights[-1] == 9.0
+
+
+def test_set_weights_can_leave_newer_rows_alone() -> None:
+    buffer = filled(100, 50)
+    buffer.append(torch.zeros(2, 3), torch.tensor([7.0, 0.0]))
+    buffer.set_weights(torch.full((50,), 2.0), allow_newer=True)
+    assert buffer.weights.tolist() == [2.0] * 50 + [7.0, 0.0]
+    assert buffer.total_weight == 107.0
+
+
+def test_update_weights_changes_a_few_and_the_last_of_equal_slots_counts() -> None:
+    buffer = filled(40, 40)
+    buffer.update_weights(torch.tensor([3, 39, 3]), torch.tensor([5.0, 0.0, 4.0]))
+    expected = torch.ones(40, dtype=torch.float64)
+    expected[3], expected[39] = 4.0, 0.0
+    assert torch.equal(buffer.weights, expected)
+    buffer.update_weights(np.array([0, 1]), 0.5)
+    assert buffer.weights[:2].tolist() == [0.5, 0.5]
+    assert buffer.total_weight == 38 + 4 - 1 + 1 - 1
+
+
+def test_effective_sample_size_is_kish_s() -> None:
+    buffer = filled(100, 100)
+    assert buffer.effective_sample_size == 100.0
+    w = torch.rand(100, dtype=torch.float64)
+    buffer.set_weights(w)
+    assert buffer.effective_sample_size == pytest.approx((w.sum() ** 2 / (w**2).sum()).item())
+    buffer.set_weights(w * 1e200)  # the squares would overflow
+    assert buffer.effective_sample_size == pytest.approx((w.sum() ** 2 / (w**2).sum()).item())
+    buffer.set_weights(torch.zeros(100))
+    assert buffer.effective_sample_size == 0.0
+
+
+def test_sample_is_draw_and_gather() -> None:
+    a, b = filled(50, 80), filled(50, 80)
+    for stratified in (False, True):
+        idx, rows = a.sample(20, stratified)
+        assert torch.equal(idx, b.draw(20, stratified))
+        assert torch.equal(rows, b.gather(idx))
+        assert torch.equal(rows, b.rows[idx])
+    idx, rows = a.sample_uniform(20)
+    assert torch.equal(idx, b.draw_uniform(20))
+    assert torch.equal(rows, b.gather(idx))
+
+
+def test_rows_are_written_into_out() -> None:
+    buffer = filled(50, 50)
+    out = torch.empty(8, 3)
+    rows = buffer.gather(torch.arange(8), out=out)
+    assert rows.data_ptr() == out.data_ptr()
+    assert out[:, 0].tolist() == list(range(8))
+    idx, rows = buffer.sample(8, out=out)
+    assert rows.data_ptr() == out.data_ptr()
+    assert torch.equal(out, buffer.rows[idx])
+
+
+def test_the_view_shows_the_memory_and_keeps_it_alive() -> None:
+    buffer = filled(5, 5)
+    rows = buffer.rows
+    assert rows.data_ptr() == buffer.rows.data_ptr()
+    buffer.append(torch.full((1, 3), 99.0))
+    assert rows[0].tolist() == [99.0] * 3
+    del buffer
+    assert rows[4].tolist() == [4.0] * 3
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 255, 256, 257, 1000])
+def test_any_number_of_draws(n: int) -> None:
+    buffer = filled(100, 100)
+    for idx in (buffer.draw(n), buffer.draw(n, stratified=True), buffer.draw_uniform(n)):
+        assert idx.dtype == torch.int64
+        assert idx.shape == (n,)
+        assert ((idx >= 0) & (idx < 100)).all()
+
+
+def test_draws_follow_the_seed() -> None:
+    assert torch.equal(filled(100, 100, seed=5).draw(50), filled(100, 100, seed=5).draw(50))
+    assert not torch.equal(filled(100, 100, seed=5).draw(50), filled(100, 100, seed=6).draw(50))
+    buffer = filled(100, 100)
+    assert not torch.equal(buffer.draw(50), buffer.draw(50))
+    assert torch.equal(filled(100, 100).draw(60)[:50], filled(100, 100).draw(50))
+
+
+def philox2x64(key: int, c0: int, c1: int) -> tuple[int, int]:
+    """The published algorithm in whole numbers."""
+    mask = 2**64 - 1
+    for _ in range(10):
+        product = 0xD2B74407B1CE6E93 * c0
+        c0, c1 = (product >> 64) ^ key ^ c1, product & mask
+        key = (key + 0x9E3779B97F4A7C15) & mask
+    return c0, c1
+
+
+def test_philox_gives_the_published_numbers() -> None:
+    full = 2**64 - 1
+    known = {
+        (0, 0, 0): (0xCA00A0459843D731, 0x66C24222C9A845B5),
+        (full, full, full): (0x65B021D60CD8310F, 0x4D02F3222F86DF20),
+        (0xA4093822299F31D0, 0x243F6A8885A308D3, 0x13198A2E03707344): (
+            0x0A5E742C2997341C,
+            0xB0F883D38000DE5D,
+        ),
+    }
+    for arguments, block in known.items():
+        assert _native.philox2x64(*arguments) == philox2x64(*arguments) == block
+
+
+def test_draws_are_philox_in_the_inverse_of_the_cumulative_weights() -> None:
+    buffer = filled(3000, 3000, seed=11)
+    w = torch.arange(3000, dtype=torch.float64) % 7  # all sums of whole numbers are exact
+    buffer.set_weights(w)
+    buffer.draw(1)
+    words = [word for i in range(50) for word in philox2x64(11, i, 1)]
+    u = np.array([word >> 11 for word in words]) * 2.0**-53
+    expected = np.searchsorted(np.cumsum(w.numpy()), u * w.sum().item(), side="right")
+    assert np.array_equal(buffer.draw(100).numpy(), expected)
+
+
+def test_saving_and_loading_continues_the_draws() -> None:
+    buffer = filled(1000, 1300, seed=3)
+    buffer.set_weights(torch.rand(1000))
+    buffer.draw(10)
+    buffer.update_weights(torch.arange(100), torch.rand(100))
+    state = {name: value.clone() for name, value in buffer.state_dict().items()}
+    other = ReplayBuffer(1000, 3, seed=999)
+    other.append(torch.ones(20, 3))
+    other.load_state_dict(state)
+    for b in (buffer, other):
+        b.append(torch.full((5, 3), -1.0), 3.0)
+    assert (other.seed, other.total_appended) == (3, 1305)
+    assert torch.equal(buffer.rows, other.rows)
+    assert torch.equal(buffer.weights, other.weights)
+    assert torch.equal(buffer.ages, other.ages)
+    for _ in range(3):
+        assert torch.equal(buffer.draw(500), other.draw(500))
+        assert torch.equal(buffer.draw_uniform(500), other.draw_uniform(500))
+    for name, value in buffer.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_an_empty_buffer_can_be_saved_and_loaded() -> None:
+    other = filled(10, 25)
+    other.load_state_dict(ReplayBuffer(10, 3, seed=4).state_dict())
+    assert len(other) == other.total_appended == 0
+    assert other.append(torch.ones(2, 3)) == 0
+    assert other.rows.tolist() == [[1.0] * 3] * 2

@@ -1,0 +1,227 @@
+"""Bad input gets a sentence that says what was given and what is allowed, and changes nothing."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tom.replay import ReplayBuffer
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((0, 3), ValueError, "capacity is 0"),
+        ((-1, 3), ValueError, "capacity is -1"),
+        ((10, 0), ValueError, "width is 0"),
+        ((10, 3, -1), ValueError, "seed is -1"),
+        ((10, 3, 2**63), ValueError, "seed is 9223372036854775808"),
+        ((2**40, 2**20), ValueError, "is more than 2^44"),
+        ((10.0, 3), TypeError, "capacity is 10.0; it must be an int"),
+        ((True, 3), TypeError, "capacity is True"),
+    ],
+)
+def test_constructor(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        ReplayBuffer(*arguments)
+
+
+def rows(n: int = 2, width: int = 3) -> torch.Tensor:
+    return torch.ones(n, width)
+
+
+Call = Callable[[ReplayBuffer], Any]
+
+CASES: list[tuple[str, Call, type[Exception], str]] = [
+    ("append list", lambda b: b.append([[1.0, 2.0, 3.0]]), TypeError, "rows is of type list"),
+    (
+        "append vector",
+        lambda b: b.append(torch.ones(3)),
+        ValueError,
+        "shape (3,); it must be [n, 3]",
+    ),
+    ("append width", lambda b: b.append(rows(2, 4)), ValueError, "shape (2, 4); it must be [n, 3]"),
+    ("append double", lambda b: b.append(rows().double()), TypeError, "dtype float64; it must be"),
+    ("append half", lambda b: b.append(rows().bfloat16()), TypeError, "dtype torch.bfloat16"),
+    ("append meta", lambda b: b.append(rows().to("meta")), ValueError, "pass rows.cpu()"),
+    ("append stride", lambda b: b.append(torch.ones(3, 2).T), ValueError, "not contiguous"),
+    ("append many", lambda b: b.append(rows(9)), ValueError, "more than the capacity of 8"),
+    ("append nan", lambda b: b.append(rows(), NAN), ValueError, "weight 0 is nan"),
+    (
+        "append weight",
+        lambda b: b.append(rows(), torch.tensor([1.0, -1.0])),
+        ValueError,
+        "weight 1 is",
+    ),
+    (
+        "append weights",
+        lambda b: b.append(rows(), torch.ones(3)),
+        ValueError,
+        "3 entries for 2 rows",
+    ),
+    ("append weight 2d", lambda b: b.append(rows(), torch.ones(2, 1)), ValueError, "one dimension"),
+    (
+        "append weight int",
+        lambda b: b.append(rows(), torch.ones(2).int()),
+        TypeError,
+        "dtype int32",
+    ),
+    (
+        "set nan",
+        lambda b: b.set_weights(torch.tensor([1, 1, NAN, 1, NAN])),
+        ValueError,
+        "weight 2 is nan",
+    ),
+    (
+        "set inf",
+        lambda b: b.set_weights(torch.tensor([1, 1, 1, 1, INF])),
+        ValueError,
+        "weight 4 is inf",
+    ),
+    (
+        "set -1",
+        lambda b: b.set_weights(np.array([1, -1.0, 1, 1, 1])),
+        ValueError,
+        "weight 1 is -1.0",
+    ),
+    ("set huge", lambda b: b.set_weights(np.full(5, 1e300)), ValueError, "at most 1e290"),
+    (
+        "set few",
+        lambda b: b.set_weights(torch.ones(4)),
+        ValueError,
+        "4 entries; the buffer has 5 rows",
+    ),
+    (
+        "set many",
+        lambda b: b.set_weights(torch.ones(6)),
+        ValueError,
+        "6 entries; the buffer has 5 rows",
+    ),
+    (
+        "set beyond",
+        lambda b: b.set_weights(torch.ones(6), allow_newer=True),
+        ValueError,
+        "6 entries",
+    ),
+    ("set int", lambda b: b.set_weights(torch.ones(5).int()), TypeError, "dtype int32"),
+    ("set 2d", lambda b: b.set_weights(torch.ones(5, 1)), ValueError, "one dimension"),
+    ("set stride", lambda b: b.set_weights(torch.ones(10)[::2]), ValueError, "not contiguous"),
+    (
+        "update low",
+        lambda b: b.update_weights(torch.tensor([0, -1]), 1.0),
+        IndexError,
+        "idx[1] is -1",
+    ),
+    (
+        "update high",
+        lambda b: b.update_weights(torch.tensor([0, 5]), 1.0),
+        IndexError,
+        "with len = 5",
+    ),
+    (
+        "update float",
+        lambda b: b.update_weights(torch.ones(2), 1.0),
+        TypeError,
+        "idx has dtype float32",
+    ),
+    (
+        "update nan",
+        lambda b: b.update_weights(torch.tensor([0, 1]), torch.tensor([0.0, NAN])),
+        ValueError,
+        "weight 1",
+    ),
+    (
+        "update count",
+        lambda b: b.update_weights(torch.tensor([0]), torch.ones(2)),
+        ValueError,
+        "2 entries for 1",
+    ),
+    ("draw negative", lambda b: b.draw(-1), ValueError, "n is -1; it must not be negative"),
+    ("draw float", lambda b: b.draw(2.0), TypeError, "n is 2.0; it must be an int"),
+    ("uniform negative", lambda b: b.draw_uniform(-2), ValueError, "n is -2"),
+    ("gather low", lambda b: b.gather(torch.tensor([-1])), IndexError, "idx[0] is -1"),
+    ("gather high", lambda b: b.gather(torch.tensor([4, 7])), IndexError, "idx[1] is 7"),
+    (
+        "gather out",
+        lambda b: b.gather(torch.tensor([1]), out=rows(2)),
+        ValueError,
+        "it must be [1, 3]",
+    ),
+    (
+        "gather out double",
+        lambda b: b.gather(torch.tensor([1]), out=rows(1).double()),
+        TypeError,
+        "out has dtype",
+    ),
+    ("sample out", lambda b: b.sample(3, out=rows(2)), ValueError, "out has shape (2, 3)"),
+    ("newest", lambda b: b.newest(6), ValueError, "n is 6; the buffer holds only 5 rows"),
+    ("newest indices", lambda b: b.newest_indices(-1), ValueError, "n is -1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
+def test_a_failed_call_explains_itself_and_changes_nothing(
+    call: Call, error: type[Exception], message: str
+) -> None:
+    buffer = ReplayBuffer(capacity=8, width=3)
+    buffer.append(torch.arange(15.0).reshape(5, 3), torch.arange(5.0))
+    before = buffer.state_dict()
+    with pytest.raises(error, match=re.escape(message)):
+        call(buffer)
+    for name, value in buffer.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_drawing_from_nothing() -> None:
+    buffer = ReplayBuffer(capacity=8, width=3)
+    for draw in (buffer.draw, buffer.draw_uniform, buffer.sample, buffer.sample_uniform):
+        with pytest.raises(RuntimeError, match="empty buffer; append rows first"):
+            draw(1)
+    buffer.append(rows(), 0.0)
+    for draw in (buffer.draw, buffer.sample):
+        with pytest.raises(RuntimeError, match="weights of all 2 rows sum to 0"):
+            draw(1)
+    assert buffer.state_dict()["calls"] == 0
+    assert len(buffer.draw_uniform(4)) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"capacity": torch.tensor(9)}, ValueError, "capacity 9; this buffer has capacity 8"),
+        ({"width": torch.tensor(2)}, ValueError, "width 2; this buffer has width 3"),
+        ({"version": torch.tensor(7)}, ValueError, "version 7"),
+        ({"seed": torch.tensor(1.0)}, TypeError, "seed is"),
+        ({"calls": torch.tensor([1])}, TypeError, "calls is"),
+        ({"calls": torch.tensor(-1)}, ValueError, "calls is -1"),
+        ({"total_appended": torch.tensor(4)}, ValueError, "5 rows and 5 weights, but 4 rows"),
+        ({"rows": torch.ones(5, 2)}, ValueError, "it must be [n, 3]"),
+        ({"rows": torch.ones(4, 3)}, ValueError, "5 entries for 4"),
+        ({"weights": torch.ones(1)}, ValueError, "5 rows and 1 weights"),
+        ({"weights": torch.tensor([1.0, 1, 1, NAN, 1])}, ValueError, "weight 3 is nan"),
+        ({"extra": torch.tensor(1)}, KeyError, "extra"),
+    ],
+)
+def test_a_bad_state(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    buffer = ReplayBuffer(capacity=8, width=3)
+    buffer.append(torch.arange(15.0).reshape(5, 3))
+    before = buffer.state_dict()
+    with pytest.raises(error, match=re.escape(message)):
+        buffer.load_state_dict({**before, **change})
+    for name, value in buffer.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_state_with_a_missing_entry() -> None:
+    buffer = ReplayBuffer(capacity=8, width=3)
+    state = buffer.state_dict()
+    del state["rows"]
+    with pytest.raises(KeyError, match="the state has entries"):
+        buffer.load_state_dict(state)
