@@ -31,8 +31,8 @@ void require_shape(const py::array& array, const char* name,
                    const std::vector<py::ssize_t>& wanted) {
   const std::vector<py::ssize_t> given(array.shape(), array.shape() + array.ndim());
   if (given == wanted) return;
-  throw py::value_error(std::string(name) + " has shape " + describe(given) +
-                        ", but it must be " + describe(wanted) + ".");
+  throw py::value_error(std::string(name) + " has shape " + describe(given) + ", but it must be " +
+                        describe(wanted) + ".");
 }
 
 Arguments to_arguments(const py::dict& dict) {

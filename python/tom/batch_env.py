@@ -44,6 +44,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
     """
 
     can_save_state = True
+    _is_open = False
 
     def __init__(
         self,
@@ -310,6 +311,8 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the simulations and their threads."""
+        if not self._is_open:  # the constructor failed
+            return
         with self._only_caller():
             self._is_open = False
             del self._simulator

@@ -238,7 +238,8 @@ class GymVectorEnv(VectorEnv[Array, Array, Array]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environments."""
-        self._envs.close(**kwargs)
+        if hasattr(self, "_envs"):  # not when the constructor failed
+            self._envs.close(**kwargs)
 
     def _flatten(self, observations: Any) -> Array:
         return np.array(observations).reshape(self.num_envs, -1)
