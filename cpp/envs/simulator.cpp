@@ -1,0 +1,173 @@
+#include "envs/simulator.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "envs/quiet_log.h"
+#include "envs/registry.h"
+
+namespace tom::envs {
+
+// What one call asks of the workers. Actions are in one of the two precisions.
+struct Simulator::Call {
+  Simulator* self;
+  const float* single_actions = nullptr;
+  const double* double_actions = nullptr;
+  const std::uint8_t* restart = nullptr;
+  const double* start = nullptr;
+};
+
+Simulator::Simulator(const Config& config, const Arguments& args)
+    : frame_skip_(config.frame_skip), max_episode_steps_(config.max_episode_steps) {
+  const QuietLog quiet;
+  char error[1000] = "";
+  std::unique_ptr<mjModel, void (*)(mjModel*)> model(
+      mj_loadXML(config.xml_path.c_str(), nullptr, error, sizeof error), mj_deleteModel);
+  if (!model) throw std::invalid_argument("MuJoCo cannot load " + config.xml_path + ": " + error);
+  task_ = make_task(config.task, model.get(), args);
+
+  // One mjData per thread, not per simulation: the row of the integration state and the task's
+  // memory are then everything that a simulation carries from one step to the next.
+  mjBatchConfig batch_config;
+  mjb_defaultConfig(&batch_config);
+  batch_config.nthread = config.num_threads;
+  batch_.reset(mjb_makeBatch(model.get(), config.num_envs, &batch_config, error, sizeof error));
+  if (!batch_) throw std::invalid_argument(std::string("MuJoCo cannot make the batch: ") + error);
+
+  dt_ = model->opt.timestep * frame_skip_;
+  for (const InfoField& field : task_->info_fields()) info_size_ += field.size;
+  const auto n = static_cast<std::size_t>(config.num_envs);
+  memory.resize(n * task_->memory_size());
+  elapsed.resize(n);
+  observations.resize(n * task_->observation_size());
+  final_observations.resize(observations.size());
+  info.resize(n * info_size_);
+  rewards.resize(n);
+  terminations.resize(n);
+  truncations.resize(n);
+  troubles.resize(n);
+}
+
+// Nothing here may need a destructor between MuJoCo's calls: an error in MuJoCo leaves by longjmp.
+void Simulator::visit(const mjModel* m, mjData* d, int env, void* call_pointer) {
+  Call& call = *static_cast<Call*>(call_pointer);
+  Simulator& self = *call.self;
+  if (call.restart[env]) {
+    self.begin_episode(m, d, env, call.start + std::size_t(env) * (m->nq + m->nv));
+    return;
+  }
+  const int nu = static_cast<int>(m->nu);
+  const std::size_t row = std::size_t(env) * nu;
+  self.advance(m, d, env,
+               call.single_actions ? Action(call.single_actions + row, nu)
+                                   : Action(call.double_actions + row, nu));
+}
+
+void Simulator::begin_episode(const mjModel* m, mjData* d, int env, const double* start) {
+  mj_resetData(m, d);
+  std::copy_n(start, m->nq, d->qpos);
+  std::copy_n(start + m->nq, m->nv, d->qvel);
+  mj_forward(m, d);
+  elapsed[env] = 0;
+  task_->observe(m, d, &observations[std::size_t(env) * task_->observation_size()]);
+  task_->remember(m, d, memory.data() + std::size_t(env) * task_->memory_size());
+  task_->locate(m, d, info.data() + std::size_t(env) * info_size_);
+}
+
+void Simulator::advance(const mjModel* m, mjData* d, int env, const Action& action) {
+  // Cleared, so that what is counted below happened in this step.
+  for (int kind : {mjWARN_BADQPOS, mjWARN_BADQVEL, mjWARN_BADQACC, mjWARN_BADCTRL}) {
+    d->warning[kind].number = 0;
+  }
+  action.write_to(d->ctrl);
+  for (int i = 0; i < frame_skip_; ++i) mj_step(m, d);
+  mj_rnePostConstraint(m, d);  // contact forces; after a step only, as in Gymnasium
+
+  double* observation = &final_observations[std::size_t(env) * task_->observation_size()];
+  double* own_memory = memory.data() + std::size_t(env) * task_->memory_size();
+  double* own_info = info.data() + std::size_t(env) * info_size_;
+  task_->observe(m, d, observation);
+  std::copy_n(observation, task_->observation_size(),
+              &observations[std::size_t(env) * task_->observation_size()]);
+  double* rest = task_->locate(m, d, own_info);
+  const Outcome outcome = task_->evaluate({m, d, action, own_memory, dt_}, rest);
+  task_->remember(m, d, own_memory);
+  rewards[env] = outcome.reward;
+  terminations[env] = outcome.terminated;
+  truncations[env] = ++elapsed[env] >= max_episode_steps_ && max_episode_steps_ > 0;
+  if (d->warning[mjWARN_BADCTRL].number) troubles[env] |= kBadControl;
+  if (d->warning[mjWARN_BADQPOS].number || d->warning[mjWARN_BADQVEL].number ||
+      d->warning[mjWARN_BADQACC].number) {
+    troubles[env] |= kUnstable;
+  }
+}
+
+// MuJoCo raised an error, and the simulation is where it was: its episode ends there.
+void Simulator::end_failed(int env) {
+  const std::size_t size = task_->observation_size();
+  std::copy_n(&observations[env * size], size, &final_observations[env * size]);
+  std::fill_n(info.data() + std::size_t(env) * info_size_, info_size_, 0.0);
+  rewards[env] = 0.0;
+  terminations[env] = 1;
+  truncations[env] = 0;
+  troubles[env] |= kError;
+}
+
+int Simulator::apply(const int* ids, int count, Call& call) {
+  const QuietLog quiet;
+  return mjb_apply(batch_.get(), ids, count, visit, &call, /*save=*/1);
+}
+
+template <typename T>
+int Simulator::step(const T* actions, const std::uint8_t* restart, const double* start) {
+  std::fill(rewards.begin(), rewards.end(), 0.0);
+  std::fill(terminations.begin(), terminations.end(), 0);
+  std::fill(truncations.begin(), truncations.end(), 0);
+  std::fill(troubles.begin(), troubles.end(), 0);
+  Call call{.self = this, .restart = restart, .start = start};
+  if constexpr (std::is_same_v<T, float>) {
+    call.single_actions = actions;
+  } else {
+    call.double_actions = actions;
+  }
+  if (apply(nullptr, 0, call) > 0) {
+    const int* status = mjb_status(batch_.get());
+    for (int env = 0; env < num_envs(); ++env) {
+      if (status[env]) end_failed(env);
+    }
+  }
+  const std::size_t size = task_->observation_size();
+  for (int env = 0; env < num_envs(); ++env) {
+    if (restart[env]) {
+      std::copy_n(&observations[env * size], size, &final_observations[env * size]);
+    }
+  }
+  return static_cast<int>(std::count_if(troubles.begin(), troubles.end(),
+                                        [](std::uint8_t trouble) { return trouble != kNone; }));
+}
+template int Simulator::step(const float*, const std::uint8_t*, const double*);
+template int Simulator::step(const double*, const std::uint8_t*, const double*);
+
+int Simulator::reset(const std::uint8_t* chosen, const double* start) {
+  std::vector<int> ids;
+  for (int env = 0; env < num_envs(); ++env) {
+    if (chosen[env]) ids.push_back(env);
+  }
+  if (ids.empty()) return 0;
+  Call call{.self = this, .restart = chosen, .start = start};
+  return apply(ids.data(), static_cast<int>(ids.size()), call);
+}
+
+template <typename T>
+void Simulator::terminated(const T* observations, std::int64_t n, bool* out) const {
+  const int size = task_->observation_size();
+  std::vector<double> row(size), scratch(task_->scratch_size());
+  for (std::int64_t i = 0; i < n; ++i) {
+    std::copy_n(observations + i * size, size, row.data());
+    out[i] = task_->terminated_at(row.data(), scratch.data());
+  }
+}
+template void Simulator::terminated(const float*, std::int64_t, bool*) const;
+template void Simulator::terminated(const double*, std::int64_t, bool*) const;
+
+}  // namespace tom::envs

@@ -1,0 +1,366 @@
+"""BatchEnv: Gymnasium's MuJoCo tasks, many at once, equal to Gymnasium bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from tom import task_arguments
+from tom._libraries import _native
+from tom.start_states import StartStates
+from tom.vector_arguments import actions_of, reset_mask_of, seeds_of
+from tom.vector_info import InfoLayout, final_infos
+
+Array = npt.NDArray[np.float64]
+_UNSTABLE, _BAD_CONTROL, _ERROR = 1, 2, 4  # Simulator::Trouble
+
+
+class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
+    """Gymnasium's MuJoCo v5 tasks on MuJoCo's own batch and thread pool.
+
+    For the same seeds and actions it returns what `gymnasium.vector.SyncVectorEnv` over
+    `gymnasium.make(id)` returns, bit for bit, for every number of threads: observations
+    `[N, O]` (float64), rewards `[N]` (float64), terminations and truncations `[N]` and infos.
+
+    A simulation that becomes unstable (NaN or huge numbers), or is given NaN as action, goes on as
+    in Gymnasium, where MuJoCo resets its state, and a `RuntimeWarning` names it. One that makes
+    MuJoCo raise an error ends its episode: `terminated`, reward 0, the observation it had. The
+    others are not affected.
+
+    One thread at a time may call; a second caller is refused with `RuntimeError`.
+    """
+
+    can_save_state = True
+    _is_open = False
+
+    def __init__(
+        self,
+        id: str,
+        num_envs: int,
+        num_threads: int | None = None,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        **gymnasium_kwargs: Any,
+    ) -> None:
+        """Make `num_envs` simulations of the task `id`.
+
+        Args:
+            id: one of the ids in `tom.task_arguments.supported_ids()`, such as "Hopper-v5".
+            num_envs: number of sub-environments N.
+            num_threads: threads, the caller's included; None: one per usable processor, at
+                most N.
+            autoreset_mode: as in Gymnasium.
+            max_episode_steps: the time limit; None: Gymnasium's for the id; -1: none.
+            **gymnasium_kwargs: constructor arguments of Gymnasium's task, rendering excepted.
+
+        Raises:
+            ValueError: an argument is not supported; the message says what is.
+        """
+        super().__init__()
+        task = task_arguments.resolve(id, gymnasium_kwargs)
+        limit = task.spec.max_episode_steps if max_episode_steps is None else max_episode_steps
+        if limit != -1 and limit < 1:
+            raise ValueError(
+                f"max_episode_steps is {limit}, but it must be at least 1, or -1 for no limit."
+            )
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}, but it must be at least 1.")
+        if num_threads is None:
+            num_threads = min(num_envs, len(os.sched_getaffinity(0)))
+        elif num_threads < 1:
+            raise ValueError(f"num_threads is {num_threads}, but it must be at least 1.")
+        self._simulator = _native.Simulator(
+            task=task.name,
+            xml_path=task.xml_path,
+            arguments=task.rest,
+            num_envs=num_envs,
+            num_threads=num_threads,
+            frame_skip=task.frame_skip,
+            max_episode_steps=max(limit, 0),
+        )
+        self._starts = StartStates(
+            task.name,
+            num_envs,
+            scale=task.rest.get("reset_noise_scale", 0.0),
+            positions=self._simulator.initial_positions,
+            num_velocities=self._simulator.nv,
+        )
+        self._infos = InfoLayout(self._simulator.info_fields)
+        self._lock = threading.Lock()
+        self._is_open = True
+
+        self.num_envs = num_envs
+        self.num_threads = self._simulator.num_threads
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.spec = copy.deepcopy(task.spec)
+        self.spec.kwargs.update(gymnasium_kwargs)
+        self.spec.max_episode_steps = None if limit == -1 else limit
+        self.metadata = {
+            "render_modes": [],
+            "render_fps": int(np.round(1.0 / self._simulator.dt)),
+            "autoreset_mode": self.autoreset_mode,
+        }
+        low, high = self._simulator.control_range.astype(np.float32).T
+        self.single_action_space = Box(low=low, high=high, dtype=np.float32)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._action_shape = (num_envs, low.size)
+        size = self._observation_size = self._simulator.observations.shape[1]
+        self.single_observation_space = Box(-np.inf, np.inf, (size,), np.float64)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+
+        self._started = np.zeros(num_envs, dtype=np.bool_)
+        self._episode_over = np.zeros(num_envs, dtype=np.bool_)
+
+    # ------------------------------------------------------------------ stepping
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Array, dict[str, Any]]:
+        """Start new episodes in all sub-environments, or in those of `options["reset_mask"]`.
+
+        Args:
+            seed: an integer s seeds sub-environment i with s + i; a list gives each its own; None
+                lets the random streams run on.
+            options: `reset_mask`, a boolean array `[N]`; anything else is ignored, as by
+                Gymnasium's MuJoCo tasks.
+
+        Returns:
+            Observations `[N, O]`, and the infos of the sub-environments that were reset.
+        """
+        with self._only_caller():
+            seeds = seeds_of(seed, self.num_envs)
+            mask = reset_mask_of(options, self.num_envs)
+            self._starts.seed(seeds, mask)
+            self._begin_episodes(mask)
+            simulator = self._simulator
+            simulator.final_observations[mask] = simulator.observations[mask]
+            infos: dict[str, Any] = {}
+            self._infos.unpack(infos, simulator.info, mask)
+            return simulator.observations.copy(), infos
+
+    def step(
+        self, actions: npt.NDArray[np.float32]
+    ) -> tuple[Array, Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]:
+        """Step every sub-environment by its row of `actions`.
+
+        Args:
+            actions: `[N, A]`, float32 or float64; control costs are computed in this precision,
+                as by Gymnasium.
+
+        Returns:
+            Observations `[N, O]`, rewards `[N]`, terminations `[N]`, truncations `[N]`, infos.
+
+        Raises:
+            ValueError: the actions have another shape or type; nothing was stepped.
+            gymnasium.error.ResetNeeded: an episode must be started with `reset` first.
+        """
+        with self._only_caller():
+            simulator = self._simulator
+            actions = actions_of(actions, self._action_shape)
+            self._require_started()
+            restart = self._episode_over
+            troubled = simulator.step(actions, restart, self._starts.draw(restart))
+
+            rewards = simulator.rewards.copy()
+            terminations = simulator.terminations.copy()
+            truncations = simulator.truncations.copy()
+            over = terminations | truncations
+            infos: dict[str, Any] = {}
+            if self.autoreset_mode is AutoresetMode.SAME_STEP:
+                if over.any():
+                    final: dict[str, Any] = {}
+                    self._infos.unpack(final, simulator.info, over, actions.dtype)
+                    infos = final_infos(simulator.final_observations, final, over)
+                self._infos.unpack(infos, simulator.info, ~over, actions.dtype)
+                if over.any():
+                    self._begin_episodes(over)
+                    self._infos.unpack(infos, simulator.info, over)
+            else:
+                self._infos.unpack(infos, simulator.info, ~restart, actions.dtype)
+                self._infos.unpack(infos, simulator.info, restart)
+                self._episode_over = over
+            observations = simulator.observations.copy()
+            if troubled:
+                self._warn_of_trouble()
+            return observations, rewards, terminations, truncations, infos
+
+    @property
+    def observations(self) -> Array:
+        """Where every sub-environment now is: `[N, O]`, a copy."""
+        current: Array = self._simulator.observations.copy()
+        return current
+
+    @property
+    def final_observations(self) -> Array:
+        """Where the last step led, before any reset: `[N, O]`, a copy.
+
+        In the rows whose episode ended this is the episode's true last observation, whatever the
+        autoreset mode; in rows that were only reset it is the first observation.
+        """
+        final: Array = self._simulator.final_observations.copy()
+        return final
+
+    def terminated(self, observations: Any) -> Any:
+        """Evaluate the task's termination rule on observations, such as a model's predictions.
+
+        It is the rule of real steps. An observation shows a little less than the simulator sees:
+        the positions left out of it, and for Hopper velocities beyond ±10, which it clips.
+
+        Args:
+            observations: `[..., O]`, float32 or float64, an array or a tensor.
+
+        Returns:
+            bool `[...]`, an array or a tensor as given.
+
+        Raises:
+            ValueError: the observations have another shape or type.
+        """
+        if isinstance(observations, torch.Tensor):
+            flags = self.terminated(observations.detach().cpu().numpy())
+            return torch.from_numpy(flags).to(observations.device)
+        given = np.asarray(observations)
+        size = self._observation_size
+        if given.dtype not in (np.float32, np.float64) or given.shape[-1:] != (size,):
+            raise ValueError(
+                f"observations are {given.dtype} of shape {given.shape}, but they must be float32 "
+                f"or float64 of shape (..., {size})."
+            )
+        rows = np.ascontiguousarray(given.reshape(-1, size))
+        return self._simulator.terminated(rows).reshape(given.shape[:-1])
+
+    # ------------------------------------------------------------------ saving
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return everything that the future depends on, as tensors with leading axis N."""
+        with self._only_caller():
+            arrays = dict(self._state_arrays())
+            arrays["generators"] = self._starts.encode()
+            return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Go back to a saved state; what follows is then what followed it.
+
+        Raises:
+            ValueError: the state is of another task, number of environments or arguments; nothing
+                was changed.
+        """
+        with self._only_caller():
+            arrays = dict(self._state_arrays())
+            arrays["generators"] = self._starts.encode()
+            if state.keys() != arrays.keys():
+                raise ValueError(
+                    f"the state has the entries {sorted(state)}, but it must have {sorted(arrays)}."
+                )
+            for name, array in arrays.items():
+                given = state[name].numpy(force=True)
+                if given.shape != array.shape or given.dtype != array.dtype:
+                    raise ValueError(
+                        f"the state's {name} is {given.dtype} of shape {given.shape}, but this "
+                        f"environment needs {array.dtype} of shape {array.shape}."
+                    )
+            for name, array in arrays.items():
+                array[...] = state[name].numpy(force=True)
+            self._starts.decode(arrays["generators"])
+
+    def _state_arrays(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        for name in ("physics", "memory", "elapsed", "observations", "final_observations"):
+            yield name, getattr(self._simulator, name)
+        yield "started", self._started
+        yield "episode_over", self._episode_over
+
+    # ------------------------------------------------------------------ Gymnasium's remaining API
+
+    @property
+    def np_random(self) -> Any:
+        """The random generators of the sub-environments, a tuple."""
+        return tuple(self._starts.generator(i)[0] for i in range(self.num_envs))
+
+    @np_random.setter
+    def np_random(self, value: Any) -> None:
+        raise AttributeError("each sub-environment has its own generator; seed them with reset().")
+
+    @property
+    def np_random_seed(self) -> Any:
+        """The seeds of the sub-environments' generators, a tuple; -1 where unknown."""
+        return tuple(self._starts.generator(i)[1] for i in range(self.num_envs))
+
+    def __enter__(self) -> Self:
+        """Return the environment; leaving the `with` block closes it."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the environment."""
+        self.close()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free the simulations and their threads."""
+        if not self._is_open:  # the constructor failed
+            return
+        with self._only_caller():
+            self._is_open = False
+            del self._simulator
+
+    # ------------------------------------------------------------------ inner parts
+
+    @contextmanager
+    def _only_caller(self) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                "this BatchEnv is in use by another thread; let one thread at a time call it, or "
+                "give each its own BatchEnv."
+            )
+        try:
+            if not self._is_open:
+                raise RuntimeError("this BatchEnv is closed; make a new one.")
+            yield
+        finally:
+            self._lock.release()
+
+    def _require_started(self) -> None:
+        if not self._started.all():
+            raise ResetNeeded("call reset() before the first step().")
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._episode_over.any():
+            raise ResetNeeded(
+                f"the episodes of sub-environments {np.flatnonzero(self._episode_over).tolist()} "
+                "are over; with AutoresetMode.DISABLED, call "
+                "reset(options={'reset_mask': terminated | truncated}) first."
+            )
+
+    def _begin_episodes(self, mask: npt.NDArray[np.bool_]) -> None:
+        failed = self._simulator.reset(mask, self._starts.draw(mask))
+        self._started[mask] = not failed
+        self._episode_over[mask] = False
+        if failed:
+            messages = (f"{i}: {self._simulator.error(i)}" for i in np.flatnonzero(mask).tolist())
+            raise RuntimeError(
+                f"MuJoCo cannot start an episode in simulation {'; '.join(messages)}"
+            )
+
+    def _warn_of_trouble(self) -> None:
+        for i, trouble in enumerate(self._simulator.troubles.tolist()):
+            if trouble & _ERROR:
+                what = f"raised an error ({self._simulator.error(i)}), which ended its episode"
+            elif trouble & _UNSTABLE:
+                what = "became unstable (NaN or huge numbers), and MuJoCo reset its state"
+            elif trouble & _BAD_CONTROL:
+                what = "was given NaN or a huge number as action, and MuJoCo applied none"
+            else:
+                continue
+            warnings.warn(f"simulation {i} {what}.", RuntimeWarning, stacklevel=3)

@@ -1,0 +1,278 @@
+"""One way to make a vector environment: BatchEnv where it can, Gymnasium's own otherwise."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Self
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, create_empty_array
+
+from tom import task_arguments
+from tom.batch_env import BatchEnv
+
+Array = npt.NDArray[Any]
+# observations [n, O] -> bool [n]
+TerminationRule = Callable[[Any], Any]
+
+
+def make_vector_env(
+    id: str,
+    num_envs: int,
+    num_threads: int | None = None,
+    *,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    max_episode_steps: int | None = None,
+    termination: TerminationRule | str | None = None,
+    **gymnasium_kwargs: Any,
+) -> BatchEnv | GymVectorEnv:
+    """Return a `BatchEnv` for the ids that it runs, else a `GymVectorEnv`.
+
+    Args:
+        id: a Gymnasium id whose observation and action spaces are boxes.
+        num_envs: number of sub-environments N.
+        num_threads: threads of a `BatchEnv`; Gymnasium's environments run one after another.
+        autoreset_mode: as in Gymnasium.
+        max_episode_steps: the time limit; None: Gymnasium's for the id; -1: none.
+        termination: the rule behind `terminated` for ids that `BatchEnv` does not run: "none", a
+            function from observations `[n, O]` to bool `[n]`, or its name "module:function".
+        **gymnasium_kwargs: constructor arguments of the environment.
+
+    Raises:
+        ValueError: the id is unknown, its spaces are not boxes, or an argument is refused.
+    """
+    if id in task_arguments.supported_ids():
+        if termination is not None:
+            raise ValueError(
+                f"termination is {termination!r}, but {id} has its own termination rule; leave "
+                "it out."
+            )
+        return BatchEnv(
+            id,
+            num_envs,
+            num_threads,
+            autoreset_mode=autoreset_mode,
+            max_episode_steps=max_episode_steps,
+            **gymnasium_kwargs,
+        )
+    return GymVectorEnv(
+        id,
+        num_envs,
+        autoreset_mode=autoreset_mode,
+        max_episode_steps=max_episode_steps,
+        termination=termination,
+        **gymnasium_kwargs,
+    )
+
+
+def termination_rule(termination: TerminationRule | str | None) -> TerminationRule | None:
+    """Return the function meant by `none`, `module:function`, a function, or None.
+
+    Raises:
+        ValueError: there is no such function.
+    """
+    if termination is None or callable(termination):
+        return termination
+    if termination == "none":
+        return _never
+    module, colon, function = termination.partition(":")
+    try:
+        rule = getattr(importlib.import_module(module), function) if colon and module else None
+    except (ImportError, AttributeError):
+        rule = None
+    if not callable(rule):
+        raise ValueError(
+            f"termination is {termination!r}, but it must be 'none' or 'module:function', the name "
+            "of a function that can be imported and takes observations [n, O] to bool [n]."
+        )
+    return rule  # type: ignore[no-any-return]
+
+
+def _never(observations: Any) -> Any:
+    if isinstance(observations, torch.Tensor):
+        return torch.zeros(observations.shape[:-1], dtype=torch.bool, device=observations.device)
+    return np.zeros(np.shape(observations)[:-1], dtype=np.bool_)
+
+
+class GymVectorEnv(VectorEnv[Array, Array, Array]):
+    """Any Gymnasium environment with box spaces, behind the interface of `BatchEnv`.
+
+    Observations and actions are flattened to `[N, O]` and `[N, A]`.
+    """
+
+    can_save_state = False
+
+    def __init__(
+        self,
+        id: str,
+        num_envs: int,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        termination: TerminationRule | str | None = None,
+        **gymnasium_kwargs: Any,
+    ) -> None:
+        """Make the environments; see `make_vector_env` for the arguments and errors."""
+        super().__init__()
+        self._rule = termination_rule(termination)
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}, but it must be at least 1.")
+        if max_episode_steps is not None:
+            gymnasium_kwargs["max_episode_steps"] = max_episode_steps
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self._id = id
+        self._envs = _make(id, num_envs, self.autoreset_mode, gymnasium_kwargs)
+        self.num_envs = num_envs
+        self.spec = self._envs.spec
+        self.metadata = self._envs.metadata
+        self.render_mode = self._envs.render_mode
+        self._action_shape = (num_envs, *self._envs.single_action_space.shape)
+        self._action_type = self._envs.single_action_space.dtype
+        self.single_observation_space = _flat(self._envs.single_observation_space)
+        self.single_action_space = _flat(self._envs.single_action_space)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observations = self._flatten(
+            create_empty_array(self._envs.single_observation_space, num_envs)
+        )
+        self.final_observations = self.observations.copy()
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Array, dict[str, Any]]:
+        """Start new episodes; as in Gymnasium."""
+        options = None if options is None else dict(options)  # Gymnasium removes its reset_mask
+        observations, infos = self._envs.reset(seed=seed, options=options)
+        self.observations = self._flatten(observations)
+        self.final_observations = self.observations.copy()
+        return self.observations.copy(), infos
+
+    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """Step every sub-environment by its row of `actions` `[N, A]`.
+
+        Raises:
+            ValueError: the actions have another shape; nothing was stepped.
+        """
+        actions = np.asarray(actions)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(
+                f"actions have the shape {actions.shape}, but it must be {self.action_space.shape}:"
+                " one row for each sub-environment."
+            )
+        shaped = actions.reshape(self._action_shape).astype(self._action_type, copy=False)
+        observations, rewards, terminations, truncations, infos = self._envs.step(shaped)
+        self.observations = self._flatten(observations)
+        self.final_observations = self.observations.copy()
+        if "final_obs" in infos:
+            for i in np.flatnonzero(infos["_final_obs"]):
+                infos["final_obs"][i] = infos["final_obs"][i].reshape(-1)
+                self.final_observations[i] = infos["final_obs"][i]
+        return self.observations.copy(), rewards, terminations, truncations, infos
+
+    def terminated(self, observations: Any) -> Any:
+        """Evaluate the given termination rule on observations `[..., O]`.
+
+        Raises:
+            ValueError: no rule was given, or its result has another shape.
+        """
+        if self._rule is None:
+            raise ValueError(
+                f"the termination rule of {self._id} is unknown, and model rollouts need it: give "
+                "--termination none if episodes end only at the time limit, or --termination "
+                "module:function with a function that takes observations [n, O] to bool [n]."
+            )
+        flags = self._rule(observations)
+        if tuple(flags.shape) != tuple(observations.shape[:-1]):
+            raise ValueError(
+                f"the termination rule returned the shape {tuple(flags.shape)} for observations of "
+                f"shape {tuple(observations.shape)}, but it must return one bool per observation."
+            )
+        return flags
+
+    def state_dict(self) -> NoReturn:
+        """Refuse: Gymnasium has no interface to save an environment in the middle of an episode."""
+        raise NotImplementedError(
+            f"{self._id} cannot be saved, because only the simulator's own tasks "
+            f"({', '.join(task_arguments.supported_ids())}) can; begin new episodes on resume."
+        )
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> NoReturn:
+        """Refuse, as `state_dict` does."""
+        self.state_dict()
+
+    @property
+    def np_random(self) -> Any:
+        """The random generators of the sub-environments."""
+        return self._envs.np_random
+
+    @np_random.setter
+    def np_random(self, value: Any) -> None:
+        self._envs.np_random = value
+
+    @property
+    def np_random_seed(self) -> Any:
+        """The seeds of the sub-environments' generators."""
+        return self._envs.np_random_seed
+
+    def render(self) -> Any:
+        """Return the frames of all sub-environments."""
+        return self._envs.render()
+
+    def __enter__(self) -> Self:
+        """Return the environment; leaving the `with` block closes it."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the environments."""
+        self.close()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the environments."""
+        if hasattr(self, "_envs"):  # not when the constructor failed
+            self._envs.close(**kwargs)
+
+    def _flatten(self, observations: Any) -> Array:
+        return np.array(observations).reshape(self.num_envs, -1)
+
+
+def _make(id: str, num_envs: int, mode: AutoresetMode, kwargs: dict[str, Any]) -> Any:
+    try:
+        gymnasium.spec(id)
+    except gymnasium.error.Error as error:
+        close = difflib.get_close_matches(id, list(gymnasium.registry), n=3)
+        hint = f", such as {', '.join(close)}" if close else ""
+        raise ValueError(
+            f"env is {id!r}, but it must be a registered Gymnasium id{hint}."
+        ) from error
+    vector_kwargs = {"autoreset_mode": mode}
+    try:
+        envs = gymnasium.make_vec(
+            id, num_envs, vectorization_mode="sync", vector_kwargs=vector_kwargs, **kwargs
+        )
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise ValueError(
+            f"env is {id!r}, which needs a package that is missing: {error}"
+        ) from error
+    for kind in ("observation", "action"):
+        space = getattr(envs, f"single_{kind}_space")
+        if not isinstance(space, Box):
+            envs.close()
+            raise ValueError(
+                f"env is {id!r}, whose {kind} space is {type(space).__name__}, but only Box spaces "
+                "are allowed."
+            )
+    return envs
+
+
+def _flat(space: Box) -> Box:
+    return Box(space.low.reshape(-1), space.high.reshape(-1), dtype=space.dtype.type)

@@ -1,0 +1,57 @@
+"""Checks of what callers pass to a vector environment; each error says what is allowed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def seeds_of(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
+    """Return one seed per sub-environment, as Gymnasium spreads them: seed, seed + 1, ..."""
+    if seed is None:
+        return [None] * num_envs
+    if isinstance(seed, Sequence):
+        if len(seed) != num_envs:
+            raise ValueError(
+                f"seed has {len(seed)} entries, but it must be an integer, None, or one entry for "
+                f"each of the {num_envs} sub-environments."
+            )
+        return [None if one is None else operator.index(one) for one in seed]
+    first = operator.index(seed)
+    return [first + i for i in range(num_envs)]
+
+
+def reset_mask_of(options: dict[str, Any] | None, num_envs: int) -> npt.NDArray[np.bool_]:
+    """Return which sub-environments to reset [N]: `options["reset_mask"]`, by default all."""
+    if options is None or "reset_mask" not in options:
+        return np.ones(num_envs, dtype=np.bool_)
+    mask = options["reset_mask"]
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+        kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise TypeError(f"options['reset_mask'] is {kind}, but it must be a NumPy bool array.")
+    if mask.shape != (num_envs,) or not mask.any():
+        raise ValueError(
+            f"options['reset_mask'] has shape {mask.shape} and {int(mask.sum())} true entries, but "
+            f"it must have shape ({num_envs},) and at least one true entry."
+        )
+    return mask.copy()
+
+
+def actions_of(actions: Any, shape: tuple[int, int]) -> npt.NDArray[Any]:
+    """Return the actions [N, A] as a contiguous array of float32 or float64."""
+    if not isinstance(actions, np.ndarray):
+        actions = np.asarray(actions)
+    if actions.dtype != np.float32 and actions.dtype != np.float64:
+        raise ValueError(
+            f"actions have the type {actions.dtype}, but they must be float32 or float64."
+        )
+    if actions.shape != shape:
+        raise ValueError(
+            f"actions have the shape {actions.shape}, but it must be {shape}: one row for each "
+            "sub-environment."
+        )
+    return np.ascontiguousarray(actions)
