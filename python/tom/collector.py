@@ -106,7 +106,7 @@ class Collector:
             for i, episode in enumerate(episodes):
                 finished[s, i] = torch.tensor(episode)
         return {
-            "env": self.env.state_dict() if self.env.can_save else {},
+            "env": self.env.state_dict() if self.env.can_save_state else {},
             "streams": self._streams.state_dict(),
             "initial_states": self.initial_states.state_dict(),
             "observations": self._observations,

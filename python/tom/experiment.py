@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
@@ -16,7 +14,7 @@ from tom.collector import Collector
 from tom.config import Config, ConfigError
 from tom.dynamics import DynamicsEnsemble
 from tom.evaluation import Evaluation
-from tom.gym_vector import TomVectorEnv, make_vector_env
+from tom.gym_vector import TomVectorEnv, make_vector_env, termination_rule
 from tom.initial_states import InitialStates
 from tom.model_buffer import ModelBuffer
 from tom.replays import Replays
@@ -34,8 +32,9 @@ class Experiment:
     """The parts of one run; `train.py` wires them as Algorithm 2.
 
     Raises:
-        ConfigError: a termination rule that cannot be found, or an action space without bounds.
-        ValueError: an environment that does not exist or has no Box spaces.
+        ConfigError: an action space without bounds.
+        ValueError: an environment that does not exist or has no Box spaces, or a termination rule
+            that is unknown or cannot be found.
     """
 
     def __init__(self, config: Config) -> None:
@@ -51,13 +50,15 @@ class Experiment:
 
         env = make_env(config, config.seeds, threads)
         space = env.single_action_space
-        assert isinstance(space, gymnasium.spaces.Box)
-        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        if not np.isfinite([space.low, space.high]).all():
             raise ConfigError(
                 f"env: given {config.env!r} with an unbounded action space, allowed are "
                 f"environments whose actions have finite bounds"
             )
-        assert env.single_observation_space.shape is not None and space.shape is not None
+        rule = termination_rule(None if config.termination == "task" else config.termination)
+        rule = rule or env.terminated
+        # An unknown rule shows now, not at the first rollout thousands of steps later.
+        rule(torch.zeros(1, *env.single_observation_space.shape))
         layout = RowLayout(env.single_observation_space.shape[0], space.shape[0])
         initial_states = InitialStates(layout.observation_size, streams("initial_states"))
         self.collector = Collector(env, layout, initial_states, self.seeds, streams("exploration"))
@@ -68,7 +69,7 @@ class Experiment:
             layout, config.dynamics, config.weighting, streams("dynamics")
         )
         self.rollouts = ModelRollouts(
-            layout, self.dynamics, env.terminated, config.rollout.length, streams("rollouts")
+            layout, self.dynamics, rule, config.rollout.length, streams("rollouts")
         )
         iterations_kept = -(-config.rollout.retain_steps // config.iteration_interval)
         capacity = config.rollout.starts * config.rollout.length * iterations_kept
@@ -128,33 +129,12 @@ class Experiment:
 
 
 def make_env(config: Config, num_envs: int, threads: int) -> TomVectorEnv:
-    """The configured task, `num_envs` at once, with its termination rule."""
+    """The configured task, `num_envs` at once."""
     task = find_task(config.env)
     return make_vector_env(
         task.id,
         num_envs,
-        threads,
+        min(threads, num_envs),
         autoreset_mode=AutoresetMode.SAME_STEP,
-        termination=termination_rule(config.termination),
         **task.kwargs,
     )
-
-
-def termination_rule(name: str) -> Any:
-    """What `--termination` names: None for the task's own rule, "none", or a function.
-
-    Raises:
-        ConfigError: a module or function that cannot be found.
-    """
-    if name == "task":
-        return None
-    if name == "none":
-        return "none"
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"termination: given {name!r} ({error}), allowed are task, none, or module:function "
-            f"of an importable function from observations [n, O] to booleans [n]"
-        ) from error

@@ -276,3 +276,7 @@ def _make(id: str, num_envs: int, mode: AutoresetMode, kwargs: dict[str, Any]) -
 
 def _flat(space: Box) -> Box:
     return Box(space.low.reshape(-1), space.high.reshape(-1), dtype=space.dtype.type)
+
+
+TomVectorEnv = BatchEnv | GymVectorEnv
+"""What :func:`make_vector_env` returns."""

@@ -7,7 +7,7 @@ Metric names follow Stable-Baselines3 (`eval/mean_reward`, `rollout/ep_rew_mean`
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any
@@ -115,6 +115,11 @@ class Logger:
                 f"each of {len(self._seeds)} seeds"
             )
         self._recorded[name] = values
+
+    def record_all(self, metrics: Mapping[str, Values]) -> None:
+        """:meth:`record` for each of several metrics."""
+        for name, values in metrics.items():
+            self.record(name, values)
 
     def step(self, step: int) -> None:
         """Note that `step` environment steps are done; cheap, to be called at each."""

@@ -5,10 +5,13 @@ The loop below is Algorithm 2; every line of it is a part with a file of its own
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from tom import cli
-from tom.config import ConfigError
 from tom.experiment import Experiment
 from tom.interrupt import Interrupt
 from tom.logger import Logger
@@ -75,29 +78,29 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command: parse, train, plot."""
+    config = cli.parse(argv)
     try:
-        config = cli.parse(argv)
         run = Experiment(config)
         folder = RunFolder.open(config)
-    except (ConfigError, ValueError) as error:
+        resumed = run.load(folder) if folder.resuming else None
+    except ValueError as error:
         cli.fail(str(error))
-    cli.print_config(config)
-    extra = run.load(folder) if folder.resuming else None
-    with Logger(folder, config, start_step=run.step) as log, Interrupt() as interrupt:
-        if extra:
-            log.load_state_dict(extra["logger"])
+    console = Console()
+    cli.print_config(config, console)
+    with Logger(folder, config, run.step, console) as log, Interrupt() as interrupt:
+        if resumed:
+            log.load_state_dict(resumed["logger"])
             log.message(f"resuming {folder.path} at step {run.step}")
         train(run, log, folder, interrupt)
-        stopped = run.step < config.steps
-        if stopped:
-            log.message(
-                f"stopped at step {run.step} of {config.steps}; the same command resumes: "
-                f"python -m tom.train {cli.command_line(config)}"
-            )
     plot_weights(run, folder)
     plot_returns(folder.path)
     run.close()
-    print(f"curves and plots are in {folder.path}")
+    if run.step < config.steps:
+        command = shlex.join(
+            ["python", "-m", "tom.train", *(sys.argv[1:] if argv is None else argv)]
+        )
+        console.print(f"stopped at step {run.step} of {config.steps}; resume with: {command}")
+    console.print(f"metrics and plots are in {folder.path}")
 
 
 def plot_weights(run: Experiment, folder: RunFolder) -> None:
