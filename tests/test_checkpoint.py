@@ -171,7 +171,7 @@ def test_failed_write_leaves_the_earlier_checkpoints(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((os, "fsync") if failing == "fsync" else (Path, "rename")), refuse)
+        patch.setattr(os if failing == "fsync" else Path, failing, refuse)
         with pytest.raises(OSError, match="No space left"):
             checkpoint.save(tmp_path, 3, {"shared": {"step": 3}})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step_00000001", "step_00000002"]

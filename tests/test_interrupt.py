@@ -21,6 +21,15 @@ def test_first_signal_is_a_request_and_the_second_stops(number: signal.Signals) 
     assert notices == [NOTICE]
 
 
+def test_notice_that_interrupts_its_own_stream_is_left_out() -> None:
+    def refuse(message: str) -> None:
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stdout>'>")
+
+    with Interrupt(refuse) as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.requested
+
+
 def test_notice_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with Interrupt():
         os.kill(os.getpid(), signal.SIGINT)

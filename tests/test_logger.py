@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tom import metrics
+from tom import checkpoint, metrics
 from tom.config import Config
 from tom.logger import Logger
 from tom.progress import Progress
@@ -108,6 +108,15 @@ def test_metrics_are_forgotten_after_a_dump(tmp_path: Path) -> None:
     assert list(rows[0]).index("a") < list(rows[0]).index("b")
 
 
+def test_dump_of_nothing_writes_nothing(tmp_path: Path) -> None:
+    with logger_in(tmp_path, seeds=1) as log:
+        log.record("a", 1.0)
+        log.dump(3)
+        log.dump(3)
+        log.dump(4)
+    assert [row["step"] for row in table(tmp_path)] == ["3"]
+
+
 @pytest.mark.parametrize("values", [[1.0, 2.0, 3.0], torch.zeros(2, 2), []])
 def test_wrong_number_of_values_is_refused(tmp_path: Path, values: object) -> None:
     with logger_in(tmp_path) as log, pytest.raises(ValueError, match="a/b: given values of shape"):
@@ -160,6 +169,7 @@ def test_phases_count_each_moment_once(tmp_path: Path, clock: Clock) -> None:
             with log.phase("outer"):
                 clock.now += 4
         clock.now += 10
+        log.record("a", 0)
         log.dump(40)
     (row,) = table(tmp_path)
     assert float(row["time/elapsed"]) == 20
@@ -174,6 +184,7 @@ def test_phase_ends_when_its_body_fails(tmp_path: Path, clock: Clock) -> None:
             clock.now += 1
             raise ZeroDivisionError
         clock.now += 3
+        log.record("a", 0)
         log.dump(1)
     assert float(table(tmp_path)[0]["time/phase_share/a"]) == 1 / 4
 
@@ -193,6 +204,7 @@ def test_time_goes_on_over_a_resume(tmp_path: Path, clock: Clock) -> None:
     with log:
         with log.phase("b"):
             clock.now += 4
+        log.record("a", 0)
         log.dump(32)
     row = table(tmp_path)[-1]
     assert float(row["time/elapsed"]) == 10
@@ -202,6 +214,23 @@ def test_time_goes_on_over_a_resume(tmp_path: Path, clock: Clock) -> None:
     clock.now += 60
     log.step(33)
     assert "return 3.5 " in written(console)
+
+
+def test_metrics_between_dumps_survive_a_resume(tmp_path: Path) -> None:
+    with logger_in(tmp_path) as log:
+        log.record("a", [1.0, 2.0])
+        log.record("b", torch.tensor(3.5))
+        state = log.state_dict()
+    checkpoint.save(tmp_path / "checkpoints", 7, {"shared": state})
+    found = checkpoint.load(tmp_path / "checkpoints")
+    assert found is not None and found[1]["shared"] == state
+    with logger_in(tmp_path, start_step=7) as log:
+        log.load_state_dict(found[1]["shared"])
+        log.dump(8)
+    assert [(row["step"], row["a"], row["b"]) for row in table(tmp_path)] == [
+        ("8", "1.0", "3.5"),
+        ("8", "2.0", "3.5"),
+    ]
 
 
 def test_plain_output_has_a_line_per_evaluation_and_few_others(
@@ -220,7 +249,7 @@ def test_plain_output_has_a_line_per_evaluation_and_few_others(
     lines = written(console).splitlines()
     assert "\x1b" not in written(console)
     assert lines[-1] == "a [message] of its own"
-    assert lines[1].startswith("step 25/1,000  return 2501 ± 1  2 steps/s  8:08 left")
+    assert lines[1].startswith("step 25/1,000  return 2501 ± 1  2.00 steps/s  8:08 left")
     starts = [int(line.split()[1].split("/")[0]) for line in lines[:-1]]
     assert starts == [20, 25, 45, 65, 75, 95, 100]
 
@@ -229,9 +258,10 @@ def test_live_line_is_one_line_of_the_terminals_width(tmp_path: Path, clock: Clo
     for width in (10, 30, 50, 70, 100, 200):
         console = live_console(width)
         with logger_in(tmp_path / str(width), console=console) as log:
-            for name in ("dynamics", "sac", "dual_q", "evaluation", "rollout", "tiny"):
+            phases = {"dynamics": 20, "sac": 50, "dual_q": 15, "act": 10, "rollout": 4.9}
+            for name, seconds in {**phases, "evaluation": 0.1}.items():
                 with log.phase(name):
-                    clock.now += len(name) - 3.999
+                    clock.now += seconds
             log.record("eval/mean_reward", [1234.5, 2000.0])
             log.dump(500)
         text = written(console)
@@ -240,7 +270,7 @@ def test_live_line_is_one_line_of_the_terminals_width(tmp_path: Path, clock: Clo
         assert len(line) < width + 1
         if width == 200:
             assert "step 500/1,000  return 1617 ± 541" in line
-            assert line.endswith("evaluation 32% dynamics 21% rollout 16% dual_q 11%"), line
+            assert line.endswith("5.00 steps/s  1:40 left  sac 50% dynamics 20% dual_q 15% act 10%")
 
 
 def test_live_line_is_drawn_at_most_four_times_a_second(tmp_path: Path, clock: Clock) -> None:

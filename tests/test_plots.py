@@ -97,7 +97,7 @@ def test_weights_are_relative_to_their_mean_and_newest_on_the_right(
     weights = torch.where(ages < 50, 3.0, 1.0)
     assert plots.plot_weight_age(path, ages, weights, "title") == path and path.exists()
     drawn = lines(figure[0])
-    curve = drawn["mean over bins of 2 steps"]
+    curve = drawn["mean over 2-step bins"]
     np.testing.assert_allclose(curve[curve[:, 0] < 50, 1], 1.5)
     np.testing.assert_allclose(curve[curve[:, 0] > 50, 1], 0.5)
     assert drawn["mean weight"][:, 1].tolist() == [1, 1]
@@ -108,7 +108,7 @@ def test_weights_are_relative_to_their_mean_and_newest_on_the_right(
 def test_weights_of_several_seeds(tmp_path: Path, figure: list[Figure]) -> None:
     weights = np.array([[1.0, 3.0], [30.0, 10.0]])
     plots.plot_weight_age(tmp_path / "w.png", [0, 1], weights, "title")
-    curve = lines(figure[0])["mean over bins of 1 steps and seeds"]
+    curve = lines(figure[0])["mean over 1-step bins and seeds"]
     np.testing.assert_allclose(curve[:, 1], [1.0, 1.0])
     assert len(figure[0].axes[0].lines) == 4
 

@@ -30,6 +30,16 @@ def test_new_folder_holds_the_configuration(tmp_path: Path) -> None:
     assert not folder.metrics.exists()
 
 
+def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert RunFolder.open(Config(run_dir="~/run")).path == tmp_path / "run"
+
+
+def test_no_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="run_dir: given '', allowed is the path of a folder"):
+        RunFolder.open(Config())
+
+
 def test_empty_folder_is_taken(tmp_path: Path) -> None:
     assert not RunFolder.open(config_in(tmp_path)).resuming
 

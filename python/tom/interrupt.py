@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -56,4 +57,7 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        self._notice(NOTICE)
+        # A stream refuses to be written from a handler that interrupted a write to it. The notice
+        # is then left out: the request counts.
+        with contextlib.suppress(RuntimeError):
+            self._notice(NOTICE)

@@ -128,8 +128,13 @@ class Logger:
             self._show()
 
     def dump(self, step: int) -> None:
-        """Write what was recorded as the row of `step` for each seed, with the time metrics."""
+        """Write what was recorded as the row of `step` for each seed, with the time metrics.
+
+        Nothing is written if nothing was recorded since the last dump.
+        """
         self._step = step
+        if not self._recorded:
+            return
         elapsed = self._elapsed()
         session = elapsed - self._earlier
         self.record("time/fps", (step - self._start_step) / max(session, 1e-9))
@@ -153,11 +158,12 @@ class Logger:
         self._progress.print(text)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run goes on from: time so far, in all and per phase, and the returns."""
+        """What a resumed run goes on from: times, returns, and what was recorded but not dumped."""
         return {
             "elapsed": self._elapsed(),
             "phases": self._phases.seconds(),
             "returns": self._returns,
+            "recorded": {name: self._per_seed(values) for name, values in self._recorded.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -165,6 +171,7 @@ class Logger:
         self._earlier = state["elapsed"]
         self._phases.load(state["phases"])
         self._returns = state["returns"]
+        self._recorded = dict(state["recorded"])
 
     def _per_seed(self, values: Any) -> list[float]:
         plain = values.tolist() if isinstance(values, torch.Tensor) else values

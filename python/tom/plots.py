@@ -136,7 +136,7 @@ def plot_weight_age(path: Path, ages: ArrayLike, weights: ArrayLike, title: str)
         for i, curve in enumerate(binned):
             label = "each seed" if i == 0 else None
             axes.plot(centres, curve, color=BLUE, alpha=0.35, linewidth=0.8, label=label)
-    label = f"mean over bins of {edges[1]:,.3g} steps" + (" and seeds" if len(binned) > 1 else "")
+    label = f"mean over {edges[1]:,.0f}-step bins" + (" and seeds" if len(binned) > 1 else "")
     _line(axes, centres, binned.mean(axis=0), label)
     axes.set_xlim(edges[-1], 0)
     axes.set_ylim(0, 1.08 * max(1.0, binned.max()))

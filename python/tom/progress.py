@@ -99,7 +99,8 @@ class Progress:
         left = (self._total - step) / speed
         parts = [f"step {_group(step)}/{_group(self._total)}", f"return {_mean_spread(returns)}"]
         if math.isfinite(speed):
-            parts.append(f"{speed:.3g} steps/s" if speed < 100 else f"{speed:.0f} steps/s")
+            digits = 2 if speed < 10 else 1 if speed < 100 else 0
+            parts.append(f"{speed:.{digits}f} steps/s")
             parts.append(f"{_clock(left)} left")
         largest = sorted(phases.items(), key=lambda item: -item[1])[:4]
         shares = [f"{name} {share:.0%}" for name, share in largest if share >= 0.01]

@@ -45,7 +45,9 @@ class RunFolder:
             ConfigError: another configuration, fewer steps, a folder of something else, a folder
                 in use by another process, or one that cannot be written. Nothing has changed.
         """
-        path = Path(config.run_dir)
+        if not config.run_dir:
+            raise ConfigError("run_dir: given '', allowed is the path of a folder")
+        path = Path(config.run_dir).expanduser()
         saved = _saved(path)
         if saved is not None:
             _compare(path, saved, config)
