@@ -1,3 +1,32 @@
+// The schemas of the operators. What each one computes is said in python/tom/ops.py, and in plain
+// PyTorch in python/tom/reference.py; the kernels are registered in the file named after each.
+
 #include <torch/library.h>
 
-TORCH_LIBRARY(tom, m) { (void)m; }
+TORCH_LIBRARY(tom, m) {
+  m.set_python_module("tom.ops");  // where the fake kernels are
+
+  m.def("stacked_mlp(Tensor x, Tensor[] weights, Tensor[] biases, str activation) -> Tensor");
+  // saved: what the backward needs of each hidden layer, or nothing unless `save`.
+  m.def(
+      "stacked_mlp_forward(Tensor x, Tensor[] weights, Tensor[] biases, str activation, bool save)"
+      " -> (Tensor out, Tensor[] saved)");
+  // The gradients asked for, in the order x, weights, biases.
+  m.def(
+      "stacked_mlp_backward(Tensor grad_out, Tensor x, Tensor[] weights, Tensor[] saved,"
+      " str activation, bool need_x, bool need_parameters) -> Tensor[]");
+
+  m.def(
+      "occupancy_weights(Tensor delta, str divergence, float max_weight)"
+      " -> (Tensor weights, Tensor effective_sample_size, Tensor clipped_fraction)");
+
+  m.def(
+      "weighted_gaussian_nll(Tensor mean, Tensor log_var, Tensor min_log_var, Tensor max_log_var,"
+      " Tensor target, Tensor? weight, Tensor? delta, str divergence, float max_weight)"
+      " -> (Tensor loss, Tensor effective_sample_size, Tensor clipped_fraction)");
+  // The gradients of the loss with respect to the first four arguments, or nothing unless asked.
+  m.def(
+      "weighted_gaussian_nll_forward(Tensor mean, Tensor log_var, Tensor min_log_var,"
+      " Tensor max_log_var, Tensor target, Tensor weight, bool need_gradients)"
+      " -> (Tensor loss, Tensor effective_sample_size, Tensor[] gradients)");
+}

@@ -1,0 +1,210 @@
+// Elementwise passes between the matrix products: on the CPU one pass each way, in place, which
+// adds the bias (or sums its gradient) while the row is in a register anyway.
+
+#include "ops/activations.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/silu_backward.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/tanh_backward.h>
+#include <ATen/ops/threshold_backward.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+#include "ops/vectorized.h"
+
+namespace tom {
+namespace {
+
+using at::vec::Vectorized;
+
+constexpr int64_t kRowBlock = 128;          // rows per partial sum of a bias gradient
+constexpr int64_t kParallelWork = 1 << 13;  // elements worth waking another thread for
+
+// residual() is what the way back multiplies by or decides on. For ReLU and tanh the value itself
+// says it; for SiLU the slope is stored, since the sigmoid is at hand and costs an exponential
+// later.
+template <typename T>
+struct Relu {
+  using V = Vectorized<T>;
+  static constexpr bool kSeparateResidual = false;
+  static V forward(V z, V*) { return at::vec::maximum(z, V(0)); }  // keeps NaN, as torch.relu does
+  static V backward(V grad, V value) { return V::blendv(grad, V(0), value <= V(0)); }
+};
+
+template <typename T>
+struct Tanh {
+  using V = Vectorized<T>;
+  static constexpr bool kSeparateResidual = false;
+  static V forward(V z, V*) { return z.tanh(); }
+  static V backward(V grad, V value) { return grad * (V(1) - value * value); }
+};
+
+template <typename T>
+struct Silu {
+  using V = Vectorized<T>;
+  static constexpr bool kSeparateResidual = true;
+  static V forward(V z, V* slope) {
+    const V sigmoid = V(1) / (V(1) + z.neg().exp());
+    const V value = z * sigmoid;
+    *slope = sigmoid + value * (V(1) - sigmoid);
+    return value;
+  }
+  static V backward(V grad, V slope) { return grad * slope; }
+};
+
+// z becomes act(z + bias), or the residual if `value` is another array, which then takes act(z +
+// bias).
+template <typename T, template <typename> class Act>
+void forward_rows(T* z, const T* bias, T* value, int64_t begin, int64_t end, int64_t rows,
+                  int64_t width) {
+  using V = Vectorized<T>;
+  for (int64_t row = begin; row < end; ++row) {
+    T* z_row = z + row * width;
+    T* value_row = value + row * width;
+    const T* bias_row = bias + row / rows * width;
+    const auto step = [&](int64_t i, int64_t n) {
+      V residual(0);
+      const V result =
+          Act<T>::forward(V::loadu(z_row + i, n) + V::loadu(bias_row + i, n), &residual);
+      if (Act<T>::kSeparateResidual && z != value) residual.store(z_row + i, n);
+      result.store(value_row + i, n);
+    };
+    int64_t i = 0;
+    for (; i + V::size() <= width; i += V::size()) step(i, V::size());
+    if (i < width) step(i, width - i);
+  }
+}
+
+// grad becomes its product with the activation's slope; its column sums are added to `sums`.
+template <typename T, template <typename> class Act>
+void backward_rows(T* grad, const T* residual, T* sums, int64_t begin, int64_t end, int64_t width) {
+  using V = Vectorized<T>;
+  for (int64_t row = begin; row < end; ++row) {
+    T* grad_row = grad + row * width;
+    const T* residual_row = residual + row * width;
+    const auto step = [&](int64_t i, int64_t n) {
+      const V result = Act<T>::backward(V::loadu(grad_row + i, n), V::loadu(residual_row + i, n));
+      result.store(grad_row + i, n);
+      if (sums != nullptr) (V::loadu(sums + i, n) + result).store(sums + i, n);
+    };
+    int64_t i = 0;
+    for (; i + V::size() <= width; i += V::size()) step(i, V::size());
+    if (i < width) step(i, width - i);
+  }
+}
+
+template <typename T, template <typename> class Act>
+Hidden forward_cpu(const at::Tensor& z, const at::Tensor& bias, bool save) {
+  const int64_t rows = z.size(2), width = z.size(3);
+  const bool separate = save && Act<T>::kSeparateResidual;
+  const at::Tensor value = separate ? at::empty_like(z) : z;
+  T* z_data = z.mutable_data_ptr<T>();
+  T* value_data = value.mutable_data_ptr<T>();
+  const T* bias_data = bias.const_data_ptr<T>();
+  const int64_t grain = std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, width));
+  at::parallel_for(0, z.size(0) * z.size(1) * rows, grain, [&](int64_t begin, int64_t end) {
+    forward_rows<T, Act>(z_data, bias_data, value_data, begin, end, rows, width);
+  });
+  return {value, save ? z : at::Tensor()};
+}
+
+template <typename T, template <typename> class Act>
+at::Tensor backward_cpu(const at::Tensor& grad, const at::Tensor& residual, bool need_bias) {
+  const int64_t stacks = grad.size(0) * grad.size(1), rows = grad.size(2), width = grad.size(3);
+  const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock;
+  at::Tensor sums;
+  if (need_bias) {
+    sums = at::zeros({grad.size(0), grad.size(1), std::max<int64_t>(1, blocks), width},
+                     grad.options());
+  }
+  T* grad_data = grad.mutable_data_ptr<T>();
+  const T* residual_data = residual.const_data_ptr<T>();
+  T* sums_data = need_bias ? sums.mutable_data_ptr<T>() : nullptr;
+  const int64_t grain =
+      std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, kRowBlock * width));
+  at::parallel_for(0, stacks * blocks, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t first = task / blocks * rows + task % blocks * kRowBlock;
+      const int64_t last = std::min(first + kRowBlock, (task / blocks + 1) * rows);
+      T* task_sums = need_bias ? sums_data + task * width : nullptr;
+      backward_rows<T, Act>(grad_data, residual_data, task_sums, first, last, width);
+    }
+  });
+  if (!need_bias) return {};
+  return blocks <= 1 ? sums.squeeze(2) : at::sum(sums, 2);
+}
+
+bool has_kernel(const at::Tensor& t) {
+  return t.is_cpu() && (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble);
+}
+
+// Calls f.template operator()<T, Act>() for the run-time pair.
+template <typename T, typename F>
+auto with_activation(Activation activation, F f) {
+  switch (activation) {
+    case Activation::relu:
+      return f.template operator()<T, Relu>();
+    case Activation::tanh:
+      return f.template operator()<T, Tanh>();
+    default:
+      return f.template operator()<T, Silu>();
+  }
+}
+
+template <typename F>
+auto with_kernel(const at::Tensor& t, Activation activation, F f) {
+  return t.scalar_type() == at::kFloat ? with_activation<float>(activation, f)
+                                       : with_activation<double>(activation, f);
+}
+
+}  // namespace
+
+Activation activation_from(std::string_view name) {
+  if (name == "relu") return Activation::relu;
+  if (name == "tanh") return Activation::tanh;
+  TORCH_CHECK_VALUE(name == "silu", "stacked_mlp: activation '", name,
+                    "' is unknown; use 'relu', 'tanh' or 'silu'.");
+  return Activation::silu;
+}
+
+Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, bool save) {
+  z = z.contiguous();
+  if (has_kernel(z)) {
+    return with_kernel(z, activation, [&]<typename T, template <typename> class Act>() {
+      return forward_cpu<T, Act>(z, bias.contiguous(), save);
+    });
+  }
+  z.add_(bias.unsqueeze(2));
+  if (activation == Activation::silu) return {at::silu(z), save ? z : at::Tensor()};
+  activation == Activation::relu ? z.relu_() : z.tanh_();
+  return {z, save ? z : at::Tensor()};
+}
+
+at::Tensor activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
+                             bool need_bias) {
+  grad = grad.contiguous();
+  if (has_kernel(grad)) {
+    return with_kernel(grad, activation, [&]<typename T, template <typename> class Act>() {
+      return backward_cpu<T, Act>(grad, residual, need_bias);
+    });
+  }
+  switch (activation) {
+    case Activation::relu:
+      grad = at::threshold_backward(grad, residual, 0);
+      break;
+    case Activation::tanh:
+      grad = at::tanh_backward(grad, residual);
+      break;
+    case Activation::silu:
+      grad = at::silu_backward(grad, residual);
+      break;
+  }
+  return need_bias ? at::sum(grad, 2) : at::Tensor();
+}
+
+}  // namespace tom

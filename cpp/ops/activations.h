@@ -1,0 +1,31 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string_view>
+
+namespace tom {
+
+enum class Activation { relu, tanh, silu };
+
+/// Raises ValueError for an unknown name.
+Activation activation_from(std::string_view name);
+
+/// A hidden layer after its matrix product, and what the way back needs of it.
+struct Hidden {
+  at::Tensor value;     ///< act(z + bias)
+  at::Tensor residual;  ///< for activate_backward; undefined unless it was asked for
+};
+
+/// act(z + bias), where z [S, M, B, O] is the caller's own product and is overwritten, and bias is
+/// [S, M, O].
+Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, bool save);
+
+/// From d/d value to d/dz, overwriting `grad` [S, M, B, O]; returns the bias's gradient [S, M, O]
+/// if `need_bias`.
+///
+/// The sum over B is taken in blocks of rows whose size does not depend on the number of threads.
+at::Tensor activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
+                             bool need_bias);
+
+}  // namespace tom

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace tom {
+
+/// The matrix products of a stack: a [S, M, m, k] times b [S, M, k, n] gives [S, M, m, n].
+///
+/// Either factor may have M = 1 and is then shared by the members of its seed without being copied.
+/// The result is the caller's own memory but need not be contiguous.
+at::Tensor member_product(const at::Tensor& a, const at::Tensor& b);
+
+}  // namespace tom

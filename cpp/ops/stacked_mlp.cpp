@@ -1,0 +1,259 @@
+// tom::stacked_mlp: S x M multilayer perceptrons at once, forward and backward as one autograd
+// node.
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/tanh.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/library.h>
+
+#include "ops/activations.h"
+#include "ops/products.h"
+
+namespace tom {
+namespace {
+
+using at::Tensor;
+using at::TensorList;
+using Tensors = std::vector<Tensor>;
+
+// ---------------------------------------------------------------------------------------------
+// Checks
+
+void check_layer(const Tensor& x, const Tensor& weight, const Tensor& bias, size_t layer,
+                 int64_t inputs) {
+  TORCH_CHECK_VALUE(weight.dim() == 4 && weight.size(0) == x.size(0) && weight.size(2) == inputs,
+                    "stacked_mlp: weights[", layer, "] has shape ", weight.sizes(),
+                    "; it must be [S, M, in, out] with S = ", x.size(0),
+                    " as in x and in = ", inputs, ", the width of what it is applied to.");
+  TORCH_CHECK_VALUE(bias.dim() == 3 && bias.size(0) == weight.size(0) &&
+                        bias.size(1) == weight.size(1) && bias.size(2) == weight.size(3),
+                    "stacked_mlp: biases[", layer, "] has shape ", bias.sizes(),
+                    "; it must be [S, M, out] to fit weights[", layer, "] of shape ",
+                    weight.sizes(), ".");
+  for (const Tensor* t : {&weight, &bias}) {
+    TORCH_CHECK_VALUE(t->scalar_type() == x.scalar_type() && t->device() == x.device(),
+                      "stacked_mlp: the parameters of layer ", layer, " are ", t->scalar_type(),
+                      " on ", t->device(), ", but x is ", x.scalar_type(), " on ", x.device(),
+                      "; all must be alike.");
+  }
+}
+
+void check(const Tensor& x, TensorList weights, TensorList biases) {
+  TORCH_CHECK_VALUE(x.dim() == 4, "stacked_mlp: x has shape ", x.sizes(),
+                    "; it must be [S, M, B, I] (seeds, members or 1, batch, inputs).");
+  TORCH_CHECK_VALUE(at::isFloatingType(x.scalar_type()), "stacked_mlp: x is ", x.scalar_type(),
+                    "; it must be of a floating-point type.");
+  TORCH_CHECK_VALUE(!weights.empty() && weights.size() == biases.size(), "stacked_mlp: got ",
+                    weights.size(), " weights and ", biases.size(),
+                    " biases; there must be one of each per layer, and at least one layer.");
+  int64_t inputs = x.size(3);
+  for (size_t l = 0; l < weights.size(); ++l) {
+    check_layer(x, weights[l], biases[l], l, inputs);
+    TORCH_CHECK_VALUE(weights[l].size(1) == weights[0].size(1), "stacked_mlp: weights[", l,
+                      "] has ", weights[l].size(1), " members and weights[0] has ",
+                      weights[0].size(1), "; every layer must have the same M.");
+    inputs = weights[l].size(3);
+  }
+  TORCH_CHECK_VALUE(x.size(1) == 1 || x.size(1) == weights[0].size(1),
+                    "stacked_mlp: x has M = ", x.size(1),
+                    " and the weights have M = ", weights[0].size(1),
+                    "; x must have the same M, or 1 to be shared by all members of a seed.");
+}
+
+// ---------------------------------------------------------------------------------------------
+// Kernels. saved = [value of each hidden layer ..., and where that is another tensor, its residual
+// ...].
+
+std::tuple<Tensor, Tensors> forward(const Tensor& x, TensorList weights, TensorList biases,
+                                    std::string_view activation_name, bool save) {
+  const Activation activation = activation_from(activation_name);
+  check(x, weights, biases);
+  const size_t hidden_layers = weights.size() - 1;
+  Tensors saved, residuals;
+  Tensor h = x;
+  for (size_t l = 0; l < hidden_layers; ++l) {
+    auto [value, residual] = activate(member_product(h, weights[l]), biases[l], activation, save);
+    if (save) saved.push_back(value);
+    if (save && !residual.is_same(value)) residuals.push_back(residual);
+    h = value;
+  }
+  saved.insert(saved.end(), residuals.begin(), residuals.end());
+  const Tensor product = member_product(h, weights.back());
+  const Tensor bias = biases.back().unsqueeze(2);
+  if (product.is_contiguous()) return {product.add_(bias), saved};
+  auto out = at::empty(product.sizes(), product.options());
+  at::add_out(out, product, bias);
+  return {out, saved};
+}
+
+// The gradient of an input that the members of a seed share is the sum of theirs.
+Tensor to_shape_of(const Tensor& x, const Tensor& grad) {
+  return x.size(1) == grad.size(1) ? grad : at::sum(grad, 1, /*keepdim=*/true);
+}
+
+Tensors backward(const Tensor& grad_out, const Tensor& x, TensorList weights, TensorList saved,
+                 std::string_view activation_name, bool need_x, bool need_parameters) {
+  const Activation activation = activation_from(activation_name);
+  const size_t layers = weights.size();
+  const TensorList residuals = saved.slice(saved.size() - (layers - 1));
+  Tensor grad_x;
+  Tensors grad_weights(layers), grad_biases(layers);
+  Tensor grad = grad_out;
+  for (size_t l = layers; l-- > 0;) {
+    if (l + 1 < layers) {
+      grad_biases[l] = activate_backward(grad, residuals[l], activation, need_parameters);
+    } else if (need_parameters) {
+      grad_biases[l] = at::sum(grad, 2);
+    }
+    if (need_parameters) {
+      const Tensor& input = l == 0 ? x : saved[l - 1];
+      grad_weights[l] = member_product(input.transpose(2, 3), grad).contiguous();
+    }
+    if (l > 0) {
+      grad = member_product(grad, weights[l].transpose(2, 3));
+    } else if (need_x) {
+      grad_x = to_shape_of(x, member_product(grad, weights[0].transpose(2, 3))).contiguous();
+    }
+  }
+  Tensors result;
+  if (need_x) result.push_back(grad_x);
+  if (need_parameters) {
+    result.insert(result.end(), grad_weights.begin(), grad_weights.end());
+    result.insert(result.end(), grad_biases.begin(), grad_biases.end());
+  }
+  return result;
+}
+
+// ---------------------------------------------------------------------------------------------
+// The backward as a composition of differentiable operations, for gradients of gradients. The
+// hidden layers are computed again, because the saved ones are not connected to the graph.
+
+Hidden differentiable_activation(const Tensor& z, Activation activation) {
+  switch (activation) {
+    case Activation::relu:
+      return {at::relu(z), z.gt(0).to(z.scalar_type())};
+    case Activation::tanh: {
+      const Tensor value = at::tanh(z);
+      return {value, 1 - value * value};
+    }
+    default: {
+      const Tensor sigmoid = at::sigmoid(z);
+      return {z * sigmoid, sigmoid * (1 + z * (1 - sigmoid))};
+    }
+  }
+}
+
+Tensors differentiable_backward(const Tensor& grad_out, const Tensor& x, TensorList weights,
+                                TensorList biases, Activation activation, bool need_x,
+                                bool need_parameters) {
+  const size_t layers = weights.size();
+  Tensors inputs{x}, slopes;
+  for (size_t l = 0; l + 1 < layers; ++l) {
+    const Tensor z = at::matmul(inputs.back(), weights[l]) + biases[l].unsqueeze(2);
+    auto [value, slope] = differentiable_activation(z, activation);
+    inputs.push_back(value);
+    slopes.push_back(slope);
+  }
+  Tensors grads(1 + 2 * layers);
+  Tensor grad = grad_out;
+  for (size_t l = layers; l-- > 0;) {
+    if (l + 1 < layers) grad = grad * slopes[l];
+    if (need_parameters) {
+      grads[1 + l] = at::matmul(inputs[l].transpose(2, 3), grad);
+      grads[1 + layers + l] = at::sum(grad, 2);
+    }
+    if (l > 0 || need_x) grad = at::matmul(grad, weights[l].transpose(2, 3));
+  }
+  if (need_x) grads[0] = to_shape_of(x, grad);
+  return grads;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Autograd
+
+Tensor call(const Tensor& x, TensorList weights, TensorList biases, std::string_view activation) {
+  return std::get<0>(forward(x, weights, biases, activation, /*save=*/false));
+}
+
+struct StackedMlp : torch::autograd::Function<StackedMlp> {
+  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& x, TensorList weights,
+                        TensorList biases, std::string_view activation) {
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("tom::stacked_mlp_forward", "")
+                               .typed<decltype(tom::forward)>();
+    at::AutoDispatchBelowADInplaceOrView guard;
+    auto [out, saved] = op.call(x, weights, biases, activation, /*save=*/true);
+    Tensors all{x};
+    all.insert(all.end(), weights.begin(), weights.end());
+    all.insert(all.end(), biases.begin(), biases.end());
+    all.insert(all.end(), saved.begin(), saved.end());
+    ctx->save_for_backward(std::move(all));
+    ctx->saved_data["layers"] = static_cast<int64_t>(weights.size());
+    ctx->saved_data["activation"] = std::string(activation);
+    return out;
+  }
+
+  static Tensors backward(torch::autograd::AutogradContext* ctx, const Tensors& grad_outs) {
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("tom::stacked_mlp_backward", "")
+                               .typed<decltype(tom::backward)>();
+    const auto layers = static_cast<size_t>(ctx->saved_data["layers"].toInt());
+    const std::string activation = ctx->saved_data["activation"].toStringRef();
+    const Tensors all = ctx->get_saved_variables();
+    const Tensor& x = all[0];
+    const TensorList weights(all.data() + 1, layers), biases(all.data() + 1 + layers, layers);
+    const TensorList saved = TensorList(all).slice(1 + 2 * layers);
+    // Asked of the running backward, not of requires_grad: torch.autograd.grad(loss, actor) passes
+    // through the critics without computing gradients for their parameters.
+    const bool need_x = ctx->needs_input_grad(0);
+    bool need_parameters = false;
+    for (size_t i = 1; i <= 2 * layers; ++i) need_parameters |= ctx->needs_input_grad(i);
+
+    Tensors grads(2 + 2 * layers);  // x, weights, biases, activation
+    if (at::GradMode::is_enabled()) {
+      grads = differentiable_backward(grad_outs[0], x, weights, biases, activation_from(activation),
+                                      need_x, need_parameters);
+      grads.emplace_back();
+      return grads;
+    }
+    const Tensors needed =
+        op.call(grad_outs[0], x, weights, saved, activation, need_x, need_parameters);
+    size_t next = 0;
+    if (need_x) grads[0] = needed[next++];
+    for (size_t i = 1; need_parameters && i <= 2 * layers; ++i) grads[i] = needed[next++];
+    return grads;
+  }
+};
+
+Tensor call_autograd(const Tensor& x, TensorList weights, TensorList biases,
+                     std::string_view activation) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("tom::stacked_mlp", "")
+                             .typed<decltype(call)>();
+  if (at::GradMode::is_enabled() && torch::autograd::compute_requires_grad(x, weights, biases)) {
+    return StackedMlp::apply(x, weights, biases, activation);
+  }
+  at::AutoDispatchBelowADInplaceOrView guard;
+  return op.call(x, weights, biases, activation);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(tom, CompositeExplicitAutograd, m) {
+  m.impl("stacked_mlp", call);
+  m.impl("stacked_mlp_forward", forward);
+  m.impl("stacked_mlp_backward", backward);
+}
+
+TORCH_LIBRARY_IMPL(tom, Autograd, m) { m.impl("stacked_mlp", call_autograd); }
+
+}  // namespace tom
