@@ -28,6 +28,9 @@ from tom.tasks import find_task
 from tom.weighting import make_weighting
 
 
+DEFAULT_THREADS = 4
+
+
 class Experiment:
     """The parts of one run; `train.py` wires them as Algorithm 2.
 
@@ -42,7 +45,7 @@ class Experiment:
         self.seeds = list(range(config.seed, config.seed + config.seeds))
         self.step = 0
         device = torch.device(config.device)
-        threads = config.threads or len(os.sched_getaffinity(0))
+        threads = config.threads or min(DEFAULT_THREADS, len(os.sched_getaffinity(0)))
         torch.set_num_threads(threads)
 
         def streams(purpose: str) -> RandomStreams:

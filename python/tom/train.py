@@ -87,10 +87,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.fail(str(error))
     console = Console()
     cli.print_config(config, console)
-    with Logger(folder, config, run.step, console) as log, Interrupt() as interrupt:
-        if resumed:
-            log.load_state_dict(resumed["logger"])
-            log.message(f"resuming {folder.path} at step {run.step}")
+    log = Logger(folder, config, run.step, console)
+    if resumed:
+        log.load_state_dict(resumed["logger"])
+        log.message(f"resuming {folder.path} at step {run.step}")
+    with log, Interrupt(log.message) as interrupt:
         train(run, log, folder, interrupt)
     plot_weights(run, folder)
     plot_returns(folder.path)
