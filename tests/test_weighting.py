@@ -93,7 +93,8 @@ def test_dual_q_on_the_policys_own_data_gives_weights_near_one() -> None:
 def test_metrics_of_known_weights() -> None:
     weights = torch.tensor([[0.0, 1.0, 1.0, 2.0]])
     ages = torch.tensor([[3, 2, 1, 0]])
-    metrics = {k: v.item() for k, v in weight_metrics(weights, ages, current_rows=1).items()}
+    config = DiscriminatorConfig(current_rows=1)
+    metrics = {k: v.item() for k, v in weight_metrics(weights, ages, config).items()}
     assert metrics["tom/ess"] == pytest.approx(16 / 6)
     assert metrics["tom/weight_mean"] == 1
     assert metrics["tom/weight_newest"] == 2

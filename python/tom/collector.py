@@ -40,7 +40,7 @@ class Collector:
         streams: RandomStreams,
     ) -> None:
         self.env, self.layout, self.initial_states = env, layout, initial_states
-        self._streams = streams
+        self._seeds, self._streams = seeds, streams
         space = env.single_action_space
         self.action_low = torch.as_tensor(space.low, device=streams.device)
         self.action_high = torch.as_tensor(space.high, device=streams.device)
@@ -93,10 +93,10 @@ class Collector:
     def metrics(self) -> dict[str, Tensor]:
         """`rollout/ep_rew_mean` and `rollout/ep_len_mean` over the last episodes, each [S]."""
         nothing = [(float("nan"), 0)]
-        pairs = [finished or nothing for finished in self._finished]
+        episodes = [list(finished) or nothing for finished in self._finished]
         return {
-            "rollout/ep_rew_mean": torch.tensor([fmean(r for r, _ in p) for p in pairs]),
-            "rollout/ep_len_mean": torch.tensor([fmean(n for _, n in p) for p in pairs]),
+            "rollout/ep_rew_mean": _means(episodes, 0),
+            "rollout/ep_len_mean": _means(episodes, 1),
         }
 
     def state_dict(self) -> State:
@@ -104,7 +104,7 @@ class Collector:
         finished = torch.full((len(self._finished), EPISODES_REPORTED, 2), torch.nan).double()
         for s, episodes in enumerate(self._finished):
             for i, episode in enumerate(episodes):
-                finished[s, i] = torch.tensor(episode)
+                finished[s, i] = torch.tensor(episode, dtype=torch.float64)
         return {
             "env": self.env.state_dict() if self.env.can_save_state else {},
             "streams": self._streams.state_dict(),
@@ -116,10 +116,11 @@ class Collector:
             "finished": finished,
         }
 
-    def load_state_dict(self, state: State, fresh_seeds: Sequence[int]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Restore what :meth:`state_dict` gave.
 
-        An environment that cannot be saved starts a new episode instead, seeded by `fresh_seeds`.
+        An environment that cannot be saved starts a new episode instead, with a seed of its own
+        that follows from the run's seed and the number of episodes so far.
         """
         self._streams.load_state_dict(state["streams"])
         self.initial_states.load_state_dict(state["initial_states"])
@@ -132,4 +133,13 @@ class Collector:
             self._returns = state["returns"].numpy()
             self._lengths = state["lengths"].numpy()
         else:
-            self._observations = self._reset(fresh_seeds)
+            episodes = self.initial_states.counts
+            pairs = zip(self._seeds, episodes, strict=True)
+            entropy = [np.random.SeedSequence([seed, count, 2]) for seed, count in pairs]
+            self._observations = self._reset([int(e.generate_state(1)[0]) for e in entropy])
+
+
+def _means(episodes: list[list[tuple[float, int]]], part: int) -> Tensor:
+    """Each seed's mean of one part of its (return, length) pairs, [S]."""
+    means = [fmean(episode[part] for episode in seed) for seed in episodes]
+    return torch.tensor(means, dtype=torch.float64)

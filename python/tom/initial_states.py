@@ -13,7 +13,7 @@ CAPACITY = 10_000
 
 
 class InitialStates:
-    """One ring of initial states per seed.
+    """One ring of initial states per seed; `counts` says how many each has been given.
 
     Args:
         observation_size: O.
@@ -24,16 +24,16 @@ class InitialStates:
         seeds = len(streams.generators)
         self._streams = streams
         self._states = torch.zeros(seeds, CAPACITY, observation_size, device=streams.device)
-        self._appended = [0] * seeds
+        self.counts = [0] * seeds
 
     def append(self, seed_index: int, observation: Tensor) -> None:
         """Remember the first state [O] of an episode of one seed."""
-        self._states[seed_index, self._appended[seed_index] % CAPACITY] = observation
-        self._appended[seed_index] += 1
+        self._states[seed_index, self.counts[seed_index] % CAPACITY] = observation
+        self.counts[seed_index] += 1
 
     def sample(self, n: int) -> Tensor:
         """Uniform draws with replacement, [S, n, O]."""
-        counts = [min(count, CAPACITY) for count in self._appended]
+        counts = [min(count, CAPACITY) for count in self.counts]
         index = self._streams.integers(counts, n)
         return self._states.gather(1, index.unsqueeze(-1).expand(-1, -1, self._states.shape[-1]))
 
@@ -41,12 +41,12 @@ class InitialStates:
         """Everything an exact continuation needs."""
         return {
             "states": self._states,
-            "appended": torch.tensor(self._appended),
+            "appended": torch.tensor(self.counts),
             "streams": self._streams.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Restore what :meth:`state_dict` gave."""
         self._states.copy_(state["states"])
-        self._appended = state["appended"].tolist()
+        self.counts = state["appended"].tolist()
         self._streams.load_state_dict(state["streams"])

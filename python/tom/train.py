@@ -27,22 +27,6 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
     while run.step < config.steps and not interrupt.requested:
         exploring = run.step < config.exploration_steps
 
-        if run.due(config.iteration_interval, since=config.exploration_steps):
-            with log.phase("weights"):  # discriminator, dual Q, ξ* = f*'(δ); or uniform; or by age
-                weights, metrics = run.weighting.update(
-                    replays, run.initial_states.sample, policy.act
-                )
-                metrics |= weight_metrics(
-                    weights, replays.ages(), config.discriminator.current_rows
-                )
-            with log.phase("dynamics"):  # maximum likelihood on minibatches drawn by weight
-                metrics |= run.dynamics.fit(replays, weights)
-            with log.phase("rollouts"):  # k model steps from states drawn by weight
-                _, rows = replays.sample(config.rollout.starts)
-                starts = rows[..., replays.layout.observation]
-                run.model_buffer.extend(run.rollouts.run(starts, policy.act))
-            log.record_all(metrics)
-
         with log.phase("environment"):  # act, append the row to the buffer
             if exploring:
                 actions = run.collector.random_actions()
@@ -51,13 +35,27 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
             replays.append(run.collector.step(actions))
         run.step += 1
 
-        if not exploring:
+        if run.due(config.iteration_interval, since=config.exploration_steps):
+            with log.phase("weights"):  # discriminator, dual Q, ξ* = f*'(δ); or uniform; or by age
+                weights, metrics = run.weighting.update(
+                    replays, run.initial_states.sample, policy.act
+                )
+                log.record_all(metrics)
+                log.record_all(weight_metrics(weights, replays.ages(), config.discriminator))
+            with log.phase("dynamics"):  # maximum likelihood on minibatches drawn by weight
+                log.record_all(run.dynamics.fit(replays, weights))
+            with log.phase("rollouts"):  # k model steps from states drawn by weight
+                _, rows = replays.sample(config.rollout.starts)
+                starts = rows[..., replays.layout.observation]
+                run.model_buffer.extend(run.rollouts.run(starts, policy.act))
+
+        if not exploring and config.updates_per_step:
             with log.phase("policy"):  # G updates of SAC on model rows with a share of real ones
                 batches = policy_batches(
                     replays, run.model_buffer, config, run.collector.lowest_reward
                 )
                 for batch in batches:
-                    metrics = policy.update(batch)
+                    updated = policy.update(batch)
 
         log.step(run.step)
         evaluate = run.due(config.evaluation.interval) or run.step == config.steps
@@ -66,7 +64,7 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
                 log.record_all(run.evaluation.run(run.step, policy.act_deterministically))
         if evaluate or run.due(config.iteration_interval):
             if not exploring and config.updates_per_step:
-                log.record_all(metrics)
+                log.record_all(updated)
             log.record_all(run.collector.metrics())
             log.dump(run.step)
         if run.due(config.checkpoint_interval):

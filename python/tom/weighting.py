@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tom.batching import in_chunks
-from tom.config import Config
+from tom.config import Config, DiscriminatorConfig
 from tom.discriminator import Discriminator
 from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ, Policy
@@ -169,13 +169,13 @@ def make_weighting(
     return OccupancyWeighting(layout, config, seeds, device)
 
 
-def weight_metrics(weights: Tensor, ages: Tensor, current_rows: int) -> dict[str, Tensor]:
+def weight_metrics(weights: Tensor, ages: Tensor, config: DiscriminatorConfig) -> dict[str, Tensor]:
     """What the weights look like, whoever computed them; each [S].
 
     Args:
         weights: [S, N].
         ages: [S, N], 0 for the newest row.
-        current_rows: how many of the newest rows count as the current policy's.
+        config: says how many of the newest rows, `current_rows`, count as the current policy's.
 
     Returns:
         `tom/ess` = (Σw)²/Σw², between 1 and N; `tom/weight_mean` over all rows, 1 at the optimum
@@ -183,7 +183,7 @@ def weight_metrics(weights: Tensor, ages: Tensor, current_rows: int) -> dict[str
         and over all others; `tom/weight_oldest`, mean over the oldest `current_rows`;
         `tom/zero_fraction`; `tom/weight_p99`, the 99th percentile.
     """
-    weights = weights.double()
+    weights, current_rows = weights.double(), config.current_rows
     newest = (ages < current_rows).double()
     oldest = (ages >= ages.amax(1, keepdim=True) + 1 - current_rows).double()
 

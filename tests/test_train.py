@@ -1,0 +1,152 @@
+"""The whole command, end to end: every algorithm runs, stops, resumes and repeats exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tom import metrics
+from tom.train import main
+
+DEBUG = ["--preset", "debug", "--threads", "1"]
+
+
+def _run(folder: Path, *arguments: str, steps: int = 600, env: str = "hopper") -> Path:
+    command = ["--env", env, "--run-dir", str(folder), "--steps", str(steps)]
+    main([*command, *DEBUG, *arguments])
+    return folder
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    """The table's rows without the columns that tell the time."""
+    return [
+        {name: value for name, value in row.items() if not name.startswith("time/")}
+        for row in metrics.read(folder / "metrics.csv")
+    ]
+
+
+@pytest.mark.parametrize("algorithm", ["tom", "mbpo", "pmac"])
+def test_algorithm_runs_and_its_metrics_are_finite(algorithm: str, tmp_path: Path) -> None:
+    folder = _run(tmp_path / "run", "--algorithm", algorithm, "--seeds", "2")
+    rows = _rows(folder)
+    assert {row["seed"] for row in rows} == {"0", "1"}
+    assert {int(row["step"]) for row in rows} == {100, 200, 300, 400, 500, 600}
+    trained = [row for row in rows if int(row["step"]) > 200]
+    assert all(math.isfinite(float(v)) for row in trained for v in row.values() if v)
+    for row in trained:
+        n, ess = int(row["step"]), float(row["tom/ess"])
+        # Only uniform weights are all equal.
+        assert (ess == n) if algorithm == "mbpo" else (1 < ess < n)
+    assert {"eval/mean_reward", "model/holdout_nll", "train/critic_loss"} <= set(rows[-1])
+    for picture in ("returns.png", "weight_age_seed_0.png", "weight_age_seed_1.png"):
+        assert (folder / "plots" / picture).read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "config.json").read_text())["algorithm"] == algorithm
+
+
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = _run(tmp_path / "whole", "--seeds", "2")
+    parts = _run(tmp_path / "parts", "--seeds", "2", steps=350)
+    _run(parts, "--seeds", "2")
+    for seed in (0, 1):
+        name = f"checkpoints/step_00000600/seed_{seed}.safetensors"
+        first, second = load_file(whole / name), load_file(parts / name)
+        assert first.keys() == second.keys()
+        assert all(first[k].equal(second[k]) for k in first)
+    # Row 350 is there because the first part ended at that step.
+    assert _rows(whole) == [row for row in _rows(parts) if row["step"] != "350"]
+
+
+def test_the_same_command_repeats_the_same_numbers(tmp_path: Path) -> None:
+    first = _run(tmp_path / "first", steps=300)
+    assert _rows(first) == _rows(_run(tmp_path / "second", steps=300))
+    assert _rows(first) != _rows(_run(tmp_path / "third", "--seed", "1", steps=300))
+
+
+def test_interrupt_writes_a_checkpoint_and_says_how_to_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tom.collector import Collector
+
+    step, taken = Collector.step, 0
+
+    def interrupted(self: Collector, actions: object) -> object:
+        nonlocal taken
+        taken += 1
+        if taken == 250:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, actions)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Collector, "step", interrupted)
+    folder = _run(tmp_path / "run")
+    output = capsys.readouterr().out.replace("\n", " ")
+    assert (folder / "checkpoints" / "step_00000250").is_dir()
+    assert "stopped at step 250 of 600" in output
+    assert "--env hopper" in output
+    _run(folder)
+    assert "resuming" in capsys.readouterr().out
+    assert (folder / "checkpoints" / "step_00000600").is_dir()
+
+
+@pytest.mark.parametrize("option", [
+    ["--weighting", "loss"],
+    ["--divergence", "kl"],
+    ["--divergence", "chi2_bound", "--dual-q.conjugate", "quadratic"],
+    ["--reward-transform", "log"],
+    ["--rollout.length", "3"],
+    ["--dynamics.members", "1", "--dynamics.elites", "1"],
+    ["--sac.real-fraction", "1"],
+])  # fmt: skip
+def test_options_train(option: list[str], tmp_path: Path) -> None:
+    rows = _rows(_run(tmp_path / "run", *option, steps=400))
+    assert all(
+        math.isfinite(float(v)) for row in rows if row["step"] >= "300" for v in row.values() if v
+    )
+
+
+def test_any_gymnasium_id_trains_and_resumes_with_a_new_episode(tmp_path: Path) -> None:
+    arguments = ["--termination", "none"]
+    folder = _run(tmp_path / "run", *arguments, env="Pendulum-v1", steps=300)
+    _run(folder, *arguments, env="Pendulum-v1", steps=400)
+    assert {row["step"] for row in _rows(folder)} >= {"100", "200", "300", "400"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--env", "Hoper-v5"], ["env", "Hoper-v5", "Hopper-v5"]),
+        (["--env", "CartPole-v1"], ["env", "CartPole-v1", "Discrete", "Box"]),
+        (["--env", "Pendulum-v1"], ["termination", "Pendulum-v1", "--termination none"]),
+        (["--env", "hopper", "--termination", "no_such:rule"], ["termination", "no_such:rule"]),
+        (["--env", "hopper", "--algorithm", "ppo"], ["algorithm", "ppo", "tom, mbpo, pmac"]),
+        (["--env", "hopper", "--discount", "nan"], ["discount", "nan"]),
+        (["--env", "hopper", "--steps", "-5"], ["steps", "-5", "at least 1"]),
+        (["--env", "hopper", "--device", "tpu"], ["device", "tpu", "cpu"]),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ending:
+        main([*DEBUG, "--run-dir", str(tmp_path / "run"), *arguments])
+    assert ending.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert all(word in error for word in words), error
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_configurations_folder_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _run(tmp_path / "run", steps=300)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        _run(folder, "--discount", "0.9", steps=300)
+    assert "discount: given 0.9" in capsys.readouterr().err
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
