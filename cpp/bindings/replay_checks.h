@@ -94,10 +94,9 @@ inline std::span<const std::int64_t> to_slots(const ReplayBuffer& buffer, const 
   check_dtype<std::int64_t>(a, "idx", "int64");
   const std::span slots(static_cast<const std::int64_t*>(a.data()),
                         static_cast<std::size_t>(a.size()));
-  for (std::size_t i = 0; i < slots.size(); ++i) {
-    if (buffer.has_row(slots[i])) continue;
+  if (const std::int64_t* empty = buffer.find_empty(slots)) {
     throw py::index_error(
-        "idx[" + std::to_string(i) + "] is " + std::to_string(slots[i]) +
+        "idx[" + std::to_string(empty - slots.data()) + "] is " + std::to_string(*empty) +
         "; the buffer holds rows 0 to len - 1 with len = " + std::to_string(buffer.size()));
   }
   return slots;

@@ -126,6 +126,15 @@ bool ReplayBuffer::draw_uniform(std::size_t n, std::int64_t* slots) {
   return true;
 }
 
+const std::int64_t* ReplayBuffer::find_empty(std::span<const std::int64_t> slots) const {
+  const std::uint64_t size = this->size();
+  for (const std::int64_t& slot : slots) {
+    const auto s = static_cast<std::uint64_t>(slot);  // a negative slot becomes a very large one
+    if (s >= size && !rows_.has_row(s)) return &slot;
+  }
+  return nullptr;
+}
+
 void ReplayBuffer::gather(std::span<const std::int64_t> slots, float* out) const {
   for (std::size_t i = 0; i < slots.size(); ++i) {
     if (i + kPrefetched < slots.size()) rows_.prefetch(slots[i + kPrefetched]);

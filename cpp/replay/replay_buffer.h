@@ -71,7 +71,8 @@ class ReplayBuffer {
   // The number of rows appended by calls that have returned, up to the first that has not.
   std::uint64_t total_appended() const { return rows_.settled(); }
   std::size_t size() const;
-  bool has_row(std::int64_t slot) const { return slot >= 0 && rows_.has_row(slot); }
+  // The first slot of `slots` that was never written, if any.
+  const std::int64_t* find_empty(std::span<const std::int64_t> slots) const;
   std::size_t capacity() const { return rows_.capacity(); }
   std::size_t width() const { return rows_.width(); }
   std::uint64_t seed() const { return seed_.load(std::memory_order_relaxed); }

@@ -27,14 +27,13 @@
 #include <span>
 #include <vector>
 
-#include "replay/atomic.h"
+#include "replay/sums.h"
 #include "replay/zeroed_array.h"
 
 namespace tom::replay {
 
 class WeightTree {
  public:
-  static constexpr std::size_t kFan = 16;
   // Sums of up to 10^18 such weights are finite.
   static constexpr double kMaxWeight = 1e290;
   // The leaf of a slot that a full rewrite did not cover. It counts as zero, and cannot be mistaken
@@ -81,7 +80,8 @@ class WeightTree {
   };
 
   AtomicRef<double> leaf(std::size_t slot) const { return AtomicRef<double>(leaves_[slot]); }
-  void refresh_block(std::size_t block);
+  void descend(double* targets, std::size_t* blocks) const;
+  void refresh_blocks(std::size_t first, std::size_t last);  // of one node
   void refresh_node(std::size_t level, std::size_t node);
   double sum_node(std::size_t level, std::size_t node);
 

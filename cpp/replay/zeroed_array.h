@@ -1,6 +1,11 @@
-// A fixed array of zeros at a cache-line boundary. calloc leaves large arrays unmapped until they
-// are touched, so a buffer of a million rows costs no memory before the rows arrive.
+// A fixed array of zeros. calloc leaves large arrays unmapped until they are touched, so a buffer
+// of a million rows costs no memory before the rows arrive. Large arrays ask for huge pages: draws
+// jump all over them, and with small pages most of the time would go into address translation.
 #pragma once
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include <cstddef>
 #include <cstdint>
@@ -16,10 +21,16 @@ class ZeroedArray {
   static_assert(std::is_trivially_destructible_v<T>);
 
  public:
-  explicit ZeroedArray(std::size_t size) : block_(std::calloc(size * sizeof(T) + kLine, 1)) {
+  explicit ZeroedArray(std::size_t size) {
+    const std::size_t bytes = size * sizeof(T);
+    const std::size_t alignment = bytes < kHugePage ? kLine : kHugePage;
+    block_.reset(std::calloc(bytes + alignment, 1));
     if (!block_) throw std::bad_alloc();
     const auto address = reinterpret_cast<std::uintptr_t>(block_.get());
-    data_ = reinterpret_cast<T*>((address + kLine - 1) & ~std::uintptr_t{kLine - 1});
+    data_ = reinterpret_cast<T*>((address + alignment - 1) & ~std::uintptr_t{alignment - 1});
+#if defined(__linux__)
+    if (bytes >= kHugePage) madvise(data_, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
   }
 
   T* data() const { return data_; }
@@ -27,6 +38,7 @@ class ZeroedArray {
 
  private:
   static constexpr std::size_t kLine = 64;
+  static constexpr std::size_t kHugePage = std::size_t{1} << 21;
 
   struct Free {
     void operator()(void* p) const { std::free(p); }
