@@ -67,8 +67,9 @@ class Task {
   // Writes the remaining info fields at `info`; returns reward and termination.
   virtual Outcome evaluate(const Step& step, double* info) const = 0;
 
-  // The termination rule, on [nq] positions and [nv] velocities.
-  virtual bool terminated(const double* qpos, const double* qvel) const = 0;
+  // The termination rule, on [nq] positions and [nv] velocities. By default an episode does not
+  // terminate.
+  virtual bool terminated(const double* qpos, const double* qvel) const;
 
   // The termination rule on an observation alone. By default `terminated` on the positions and
   // velocities that begin the observation, the hidden positions being 0. `scratch` holds

@@ -31,10 +31,34 @@ def _normal_velocity(rng: np.random.Generator, scale: float, positions: Array, n
     return np.concatenate((qpos, qvel))
 
 
+def _reacher(rng: np.random.Generator, scale: float, positions: Array, nv: int) -> Array:
+    qpos = rng.uniform(low=-0.1, high=0.1, size=positions.size) + positions
+    while np.linalg.norm(goal := rng.uniform(low=-0.2, high=0.2, size=2)) >= 0.2:
+        pass
+    qpos[-2:] = goal
+    qvel = rng.uniform(low=-0.005, high=0.005, size=nv)
+    qvel[-2:] = 0
+    return np.concatenate((qpos, qvel))
+
+
+def _pusher(rng: np.random.Generator, scale: float, positions: Array, nv: int) -> Array:
+    while True:
+        x = rng.uniform(low=-0.3, high=0, size=1)
+        y = rng.uniform(low=-0.2, high=0.2, size=1)
+        if np.linalg.norm(cylinder := np.concatenate((x, y))) > 0.17:
+            break
+    qvel = rng.uniform(low=-0.005, high=0.005, size=nv)
+    qvel[-4:] = 0
+    return np.concatenate((positions[:-4], cylinder, (0, 0), qvel))
+
+
 # Tasks that are not listed draw positions and velocities uniformly.
 _RESET_NOISE: dict[str, ResetNoise] = {
     "Ant": _normal_velocity,
     "HalfCheetah": _normal_velocity,
+    "InvertedDoublePendulum": _normal_velocity,
+    "Pusher": _pusher,
+    "Reacher": _reacher,
 }
 
 
