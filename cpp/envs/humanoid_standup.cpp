@@ -16,6 +16,7 @@ class HumanoidStandup final : public Task {
         impact_cost_weight_(args.number("impact_cost_weight")),
         impact_cost_range_(args.range("impact_cost_range")) {
     // Gymnasium takes uph_cost_weight and does not use it; so here.
+    needs_contact_forces_ = true;
     observation_size_ += body_.observation_size();
     info_fields_ = {{"x_position", true},
                     {"y_position", true},

@@ -17,6 +17,7 @@ class Spatial : public Task {
         terminate_when_unhealthy_(args.flag("terminate_when_unhealthy")),
         healthy_z_(args.range("healthy_z_range")) {
     memory_size_ = 2;
+    needs_contact_forces_ = true;
   }
 
   virtual bool healthy(const double* qpos, const double* qvel) const = 0;

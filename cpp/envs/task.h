@@ -53,6 +53,8 @@ class Task {
 
   int observation_size() const { return observation_size_; }
   int memory_size() const { return memory_size_; }
+  // Whether observation or reward read mjData's contact forces, which MuJoCo computes on request.
+  bool needs_contact_forces() const { return needs_contact_forces_; }
   const std::vector<InfoField>& info_fields() const { return info_fields_; }
 
   // Writes observation_size() numbers. By default positions, then velocities.
@@ -87,6 +89,7 @@ class Task {
   const int nq_, nv_, hidden_;
   int observation_size_;
   int memory_size_ = 0;
+  bool needs_contact_forces_ = false;
   std::vector<InfoField> info_fields_;
 };
 

@@ -75,7 +75,7 @@ class StartStates:
         self._nv = num_velocities
         # None: not used yet; seeded from the operating system when first used, as in Gymnasium
         self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
-        self._rows = np.zeros((num_envs, positions.size + num_velocities))
+        self.rows: Array = np.zeros((num_envs, positions.size + num_velocities))
 
     def seed(self, seeds: Sequence[int | None], mask: npt.NDArray[np.bool_]) -> None:
         """Restart the generators in `mask` [N] from their seeds; a seed of None changes nothing."""
@@ -90,12 +90,11 @@ class StartStates:
             pair = self._generators[i] = seeding.np_random()
         return pair
 
-    def draw(self, mask: npt.NDArray[np.bool_]) -> Array:
-        """Return rows `[N, nq + nv]`, new in the rows of `mask` [N]; valid until the next call."""
+    def draw(self, mask: npt.NDArray[np.bool_]) -> None:
+        """Draw new first states in the rows of `mask` [N]."""
         for i in np.flatnonzero(mask):
             rng, _ = self.generator(int(i))
-            self._rows[i] = self._noise(rng, self._scale, self._positions, self._nv)
-        return self._rows
+            self.rows[i] = self._noise(rng, self._scale, self._positions, self._nv)
 
     def encode(self) -> npt.NDArray[np.uint8]:
         """Return the states of all generators, `[N, GENERATOR_BYTES]`; zeros: not used yet."""

@@ -20,41 +20,51 @@ class InfoLayout:
         self._fields = []
         begin = 0
         for name, at_reset, kind, size, vector in fields:
-            self._fields.append((name, at_reset, kind, slice(begin, begin + size), vector))
+            where = slice(begin, begin + size)
+            self._fields.append((name, f"_{name}", at_reset, kind, begin, where, vector))
             begin += size
 
     def unpack(
         self,
         infos: dict[str, Any],
         columns: npt.NDArray[np.float64],
-        mask: npt.NDArray[np.bool_],
+        mask: npt.NDArray[np.bool_] | None,
         action_type: npt.DTypeLike | None = None,
     ) -> None:
-        """Add to `infos` what the sub-environments in `mask` [N] report.
+        """Add to `infos` what the sub-environments in `mask` [N], or all of them, report.
 
         They have made a step by actions of `action_type`, or, if it is None, begun an episode.
         """
-        if not mask.any():
-            return
-        everyone = mask.all()
-        for name, at_reset, kind, where, vector in self._fields:
+        table = columns.T.copy()  # one copy for all fields: the arrays below are its rows
+        masks = np.ones((len(self._fields), columns.shape[0]), dtype=np.bool_)
+        if mask is not None:
+            masks &= mask
+        for (name, mask_name, at_reset, kind, begin, where, vector), reported in zip(
+            self._fields, masks, strict=True
+        ):
             if action_type is None and not at_reset:
                 continue
+            values: npt.NDArray[Any]
             if kind == "norm":
                 # np.linalg.norm is the square root of a BLAS dot product, whose last bit depends
                 # on the processor; vecdot calls the same routine.
                 pair = np.ascontiguousarray(columns[:, where])
                 values = np.sqrt(np.vecdot(pair, pair))
+            elif vector:
+                values = columns[:, where].copy()
+            elif kind == "float64":
+                values = table[begin]
             else:
-                values = columns[:, where] if vector else columns[:, where.start]
-                values = values.astype(action_type if kind == "action" else kind)
-            reported = mask.copy()
-            if not everyone:
-                merged = infos.get(name, np.zeros_like(values))
+                values = table[begin].astype(action_type if kind == "action" else kind)
+            if mask is not None:
+                merged = infos.get(name)
+                if merged is None:
+                    merged = np.zeros_like(values)
+                else:
+                    reported |= infos[mask_name]
                 merged[mask] = values[mask]
                 values = merged
-                reported |= infos.get(f"_{name}", False)
-            infos[name], infos[f"_{name}"] = values, reported
+            infos[name], infos[mask_name] = values, reported
 
 
 def final_infos(
