@@ -136,7 +136,7 @@ auto matrix(F member_and_width) {
 }
 
 py::list info_fields(const Simulator& self) {
-  static const char* const kinds[] = {"float64", "int64", "action", "norm"};
+  static const char* const kinds[] = {"float64", "int64", "action"};
   py::list fields;
   for (const auto& field : self.task().info_fields()) {
     fields.append(py::make_tuple(field.name, field.at_reset, kinds[static_cast<int>(field.type)],

@@ -4,7 +4,6 @@
 // additions, so these functions add in NumPy's order; they are compiled without contraction.
 #pragma once
 
-#include <array>
 #include <cmath>
 
 namespace tom::envs {
@@ -55,15 +54,17 @@ inline double numpy_square(double x) {
   return std::pow(x, exponent);
 }
 
-// np.linalg.norm of a vector of three: the root of a BLAS dot product. Whether BLAS fuses the
+// np.linalg.norm of a short vector: the root of a BLAS dot product. Whether BLAS fuses the
 // multiplication into the addition depends on the library and the processor, so the caller, who
 // can ask NumPy, says.
 struct NumpyNorm {
   bool fused;
 
-  double operator()(const std::array<double, 3>& x) const {
+  double operator()(const double* x, int n) const {
     double total = 0.0;
-    for (double value : x) total = fused ? std::fma(value, value, total) : total + value * value;
+    for (int i = 0; i < n; ++i) {
+      total = fused ? std::fma(x[i], x[i], total) : total + x[i] * x[i];
+    }
     return std::sqrt(total);
   }
 };

@@ -12,11 +12,10 @@ constexpr int kArmJoints = 7;
 class Pusher final : public Task {
  public:
   Pusher(const mjModel* m, const Arguments& args)
-      : Task(m, 0),
+      : Task(m, args, 0),
         reward_near_weight_(args.number("reward_near_weight")),
         reward_dist_weight_(args.number("reward_dist_weight")),
         reward_control_weight_(args.number("reward_control_weight")),
-        norm_{args.flag("blas_fuses")},
         tip_(body_named(m, "tips_arm")),
         object_(body_named(m, "object")),
         goal_(body_named(m, "goal")) {
@@ -33,14 +32,13 @@ class Pusher final : public Task {
   }
 
   Outcome evaluate(const Step& step, double* info) const override {
-    info[0] = -norm_(distance(step.data, object_, goal_)) * reward_dist_weight_;
+    info[0] = -norm_(distance(step.data, object_, goal_).data(), 3) * reward_dist_weight_;
     info[1] = -step.action.square_cost(reward_control_weight_);
-    info[2] = -norm_(distance(step.data, object_, tip_)) * reward_near_weight_;
+    info[2] = -norm_(distance(step.data, object_, tip_).data(), 3) * reward_near_weight_;
     return {(info[0] + info[1]) + info[2], false};
   }
 
   const double reward_near_weight_, reward_dist_weight_, reward_control_weight_;
-  const NumpyNorm norm_;
   const int tip_, object_, goal_;
 };
 

@@ -11,10 +11,9 @@ namespace {
 class Reacher final : public Task {
  public:
   Reacher(const mjModel* m, const Arguments& args)
-      : Task(m, 0),
+      : Task(m, args, 0),
         reward_dist_weight_(args.number("reward_dist_weight")),
         reward_control_weight_(args.number("reward_control_weight")),
-        norm_{args.flag("blas_fuses")},
         fingertip_(body_named(m, "fingertip")),
         target_(body_named(m, "target")) {
     observation_size_ = 8 + (nq_ - 2);
@@ -31,13 +30,12 @@ class Reacher final : public Task {
   }
 
   Outcome evaluate(const Step& step, double* info) const override {
-    info[0] = -norm_(distance(step.data, fingertip_, target_)) * reward_dist_weight_;
+    info[0] = -norm_(distance(step.data, fingertip_, target_).data(), 3) * reward_dist_weight_;
     info[1] = -step.action.square_cost(reward_control_weight_);
     return {info[0] + info[1], false};
   }
 
   const double reward_dist_weight_, reward_control_weight_;
-  const NumpyNorm norm_;
   const int fingertip_, target_;
 };
 

@@ -9,13 +9,13 @@ namespace {
 class Swimmer final : public Task {
  public:
   Swimmer(const mjModel* m, const Arguments& args)
-      : Task(m, args.flag("exclude_current_positions_from_observation") ? 2 : 0),
+      : Task(m, args, args.flag("exclude_current_positions_from_observation") ? 2 : 0),
         forward_reward_weight_(args.number("forward_reward_weight")),
         ctrl_cost_weight_(args.number("ctrl_cost_weight")) {
     memory_size_ = 2;
     info_fields_ = {{"x_position", true},
                     {"y_position", true},
-                    {"distance_from_origin", true, InfoType::kNorm, 2},
+                    {"distance_from_origin", true},
                     {"x_velocity"},
                     {"y_velocity"},
                     {"reward_forward"},
@@ -29,7 +29,8 @@ class Swimmer final : public Task {
 
   double* locate(const mjModel*, const mjData* d, double* info) const override {
     info = std::copy_n(d->qpos, 2, info);
-    return std::copy_n(d->qpos, 2, info);
+    *info++ = norm_(d->qpos, 2);
+    return info;
   }
 
   Outcome evaluate(const Step& step, double* info) const override {

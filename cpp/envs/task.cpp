@@ -4,10 +4,11 @@
 
 namespace tom::envs {
 
-Task::Task(const mjModel* m, int hidden)
+Task::Task(const mjModel* m, const Arguments& args, int hidden)
     : nq_(static_cast<int>(m->nq)),
       nv_(static_cast<int>(m->nv)),
       hidden_(hidden),
+      norm_{args.flag("blas_fuses")},
       observation_size_(nq_ - hidden + nv_) {}
 
 double* Task::write_positions(const mjData* d, double* out) const {

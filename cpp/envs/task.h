@@ -21,7 +21,6 @@ enum class InfoType {
   kFloat64,
   kInt64,
   kActionType,  // float32 for float32 actions, as NumPy's promotion gives it
-  kNorm,        // two columns, reported as their Euclidean norm
 };
 
 // One entry of Gymnasium's `info`.
@@ -81,12 +80,13 @@ class Task {
 
  protected:
   // The first `hidden` positions are left out of the observation.
-  Task(const mjModel* m, int hidden);
+  Task(const mjModel* m, const Arguments& args, int hidden);
 
   double* write_positions(const mjData* d, double* out) const;
   double* write_velocities(const mjData* d, double* out) const;
 
   const int nq_, nv_, hidden_;
+  const NumpyNorm norm_;
   int observation_size_;
   int memory_size_ = 0;
   bool needs_contact_forces_ = false;

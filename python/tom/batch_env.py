@@ -144,7 +144,8 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
 
         self._started = np.zeros(num_envs, dtype=np.bool_)
-        self._episode_over = np.zeros(num_envs, dtype=np.bool_)
+        self._all_started = False
+        self._set_episode_over(np.zeros(num_envs, dtype=np.bool_))
 
     # ------------------------------------------------------------------ stepping
 
@@ -201,8 +202,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             simulator, info = self._simulator, self._info
             actions = actions_of(actions, self._action_shape)
             self._require_started()
-            restart = self._episode_over
-            restarting = self.autoreset_mode is AutoresetMode.NEXT_STEP and restart.any()
+            restart, restarting = self._episode_over, self._any_over
             if restarting:
                 self._starts.draw(restart)
             buffer = None if into is None else into._buffer
@@ -227,8 +227,8 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
                 self._infos.unpack(infos, info, over)
             else:
                 self._infos.unpack(infos, info, None, actions.dtype)
-            if self.autoreset_mode is not AutoresetMode.SAME_STEP:
-                self._episode_over = terminations | truncations
+            if restarting or (ended and self.autoreset_mode is not AutoresetMode.SAME_STEP):
+                self._set_episode_over(terminations | truncations)
             observations = self._observations.copy()
             if troubled:
                 self._warn_of_trouble()
@@ -294,6 +294,8 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             arrays = self._state_arrays()
             load_arrays(arrays, state)
             self._starts.decode(arrays["generators"])
+            self._all_started = bool(self._started.all())
+            self._set_episode_over(self._episode_over)
 
     def _state_arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {
@@ -357,10 +359,14 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         finally:
             self._lock.release()
 
+    def _set_episode_over(self, over: npt.NDArray[np.bool_]) -> None:
+        self._episode_over = over
+        self._any_over = bool(over.any())
+
     def _require_started(self) -> None:
-        if not self._started.all():
+        if not self._all_started:
             raise ResetNeeded("call reset() before the first step().")
-        if self.autoreset_mode is AutoresetMode.DISABLED and self._episode_over.any():
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._any_over:
             raise ResetNeeded(
                 f"the episodes of sub-environments {np.flatnonzero(self._episode_over).tolist()} "
                 "are over; with AutoresetMode.DISABLED, call "
@@ -371,7 +377,8 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         self._starts.draw(mask)
         failed = self._simulator.reset(mask, self._starts.rows)
         self._started[mask] = not failed
-        self._episode_over[mask] = False
+        self._all_started = bool(self._started.all())
+        self._set_episode_over(self._episode_over & ~mask)
         if failed:
             messages = (f"{i}: {self._simulator.error(i)}" for i in np.flatnonzero(mask).tolist())
             raise RuntimeError(
