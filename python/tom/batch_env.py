@@ -202,12 +202,15 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             simulator, info = self._simulator, self._info
             actions = actions_of(actions, self._action_shape)
             self._require_started()
+            if into is not None and not isinstance(into, ReplayBuffer):
+                raise TypeError(f"into is a {type(into).__name__}, but it must be a ReplayBuffer.")
+            buffer = None if into is None else into._buffer
             restart, restarting = self._episode_over, self._any_over
             if restarting:
                 self._starts.draw(restart)
-            buffer = None if into is None else into._buffer
             troubled, ended = simulator.step(actions, restart, self._starts.rows, buffer)
 
+            messages = list(self._describe_trouble()) if troubled else ()
             rewards = self._rewards.copy()
             terminations = self._terminations.copy()
             truncations = self._truncations.copy()
@@ -230,8 +233,8 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             if restarting or (ended and self.autoreset_mode is not AutoresetMode.SAME_STEP):
                 self._set_episode_over(terminations | truncations)
             observations = self._observations.copy()
-            if troubled:
-                self._warn_of_trouble()
+            for message in messages:  # last, as a warning may be made an error
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
             return observations, rewards, terminations, truncations, infos
 
     @property
@@ -385,7 +388,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
                 f"MuJoCo cannot start an episode in simulation {'; '.join(messages)}"
             )
 
-    def _warn_of_trouble(self) -> None:
+    def _describe_trouble(self) -> Iterator[str]:
         for i, trouble in enumerate(self._troubles.tolist()):
             if trouble & _ERROR:
                 what = f"raised an error ({self._simulator.error(i)}), which ended its episode"
@@ -395,4 +398,4 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
                 what = "was given NaN or a huge number as action, and MuJoCo applied none"
             else:
                 continue
-            warnings.warn(f"simulation {i} {what}.", RuntimeWarning, stacklevel=3)
+            yield f"simulation {i} {what}."
