@@ -10,7 +10,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tom.batch_env import BatchEnv
-from tom.task_arguments import supported_ids
+from tom.task_arguments import resolve, supported_ids
 
 IDS = supported_ids()
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]
@@ -177,13 +177,46 @@ ARGUMENTS = {
         "include_cfrc_ext_in_observation": False,
         "frame_skip": 3,
     },
+    "HumanoidStandup-v5": {
+        "uph_cost_weight": 3.0,
+        "ctrl_cost_weight": 0.3,
+        "impact_cost_weight": 1e-4,
+        "impact_cost_range": (0.001, 0.5),
+        "reset_noise_scale": 0.03,
+        "exclude_current_positions_from_observation": False,
+        "include_cinert_in_observation": False,
+        "include_cvel_in_observation": False,
+        "include_qfrc_actuator_in_observation": False,
+        "include_cfrc_ext_in_observation": False,
+        "frame_skip": 3,
+    },
+    "InvertedDoublePendulum-v5": {
+        "healthy_reward": 7.0,
+        "reset_noise_scale": 0.05,
+        "frame_skip": 3,
+    },
     "InvertedPendulum-v5": {"reset_noise_scale": 0.05, "frame_skip": 3},
+    "Pusher-v5": {
+        "reward_near_weight": 0.3,
+        "reward_dist_weight": 0.9,
+        "reward_control_weight": 0.17,
+        "frame_skip": 3,
+    },
+    "Reacher-v5": {"reward_dist_weight": 0.9, "reward_control_weight": 0.7, "frame_skip": 3},
+    "Swimmer-v5": {
+        "forward_reward_weight": 0.9,
+        "ctrl_cost_weight": 0.017,
+        "reset_noise_scale": 0.3,
+        "exclude_current_positions_from_observation": False,
+        "frame_skip": 3,
+    },
 }
 
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_every_constructor_argument_has_gymnasiums_effect(env_id):
     kwargs = ARGUMENTS[env_id]
+    assert set(kwargs) >= set(resolve(env_id, {}).rest) - {"terminate_when_unhealthy", "blas_fuses"}
     mode = AutoresetMode.SAME_STEP
     theirs = gymnasium_env(env_id, 3, mode, max_episode_steps=40, **kwargs)
     with BatchEnv(env_id, 3, 2, autoreset_mode=mode, max_episode_steps=40, **kwargs) as ours:

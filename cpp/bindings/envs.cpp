@@ -68,16 +68,30 @@ std::unique_ptr<Simulator> make_simulator(const std::string& task, const std::st
 }
 
 template <typename T>
-int step(Simulator& self, const Array<T>& actions, const Array<bool>& restart,
-         const Array<double>& start) {
+py::tuple step(Simulator& self, const Array<T>& actions, const Array<bool>& restart,
+               const Array<double>& start, replay::ReplayBuffer* into) {
   const auto n = self.num_envs();
   const auto* m = self.model();
   require_shape(actions, "actions", {n, m->nu});
   require_shape(restart, "restart", {n});
   require_shape(start, "start", {n, m->nq + m->nv});
+  if (into && static_cast<int>(into->width()) != self.row_width()) {
+    throw py::value_error("the buffer's rows have " + std::to_string(into->width()) +
+                          " numbers, but a row [s | a | s' | r | terminated] of this environment "
+                          "has " +
+                          std::to_string(self.row_width()) + ".");
+  }
+  if (into && into->capacity() < static_cast<std::size_t>(n)) {
+    throw py::value_error("the buffer's capacity is " + std::to_string(into->capacity()) +
+                          ", but it must hold the rows of one step, " + std::to_string(n) + ".");
+  }
   const auto* mask = reinterpret_cast<const std::uint8_t*>(restart.data());
-  py::gil_scoped_release release;
-  return self.step(actions.data(), mask, start.data());
+  Simulator::Counts counts;
+  {
+    py::gil_scoped_release release;
+    counts = self.step(actions.data(), mask, start.data(), into);
+  }
+  return py::make_tuple(counts.troubled, counts.ended);
 }
 
 int reset(Simulator& self, const Array<bool>& chosen, const Array<double>& start) {
@@ -122,7 +136,7 @@ auto matrix(F member_and_width) {
 }
 
 py::list info_fields(const Simulator& self) {
-  static const char* const kinds[] = {"float64", "int64", "action", "norm"};
+  static const char* const kinds[] = {"float64", "int64", "action"};
   py::list fields;
   for (const auto& field : self.task().info_fields()) {
     fields.append(py::make_tuple(field.name, field.at_reset, kinds[static_cast<int>(field.type)],
@@ -150,9 +164,9 @@ void bind_envs(py::module_& m) {
            py::arg("arguments"), py::arg("num_envs"), py::arg("num_threads"), py::arg("frame_skip"),
            py::arg("max_episode_steps"))
       .def("step", &step<float>, py::arg("actions").noconvert(), py::arg("restart").noconvert(),
-           py::arg("start").noconvert())
+           py::arg("start").noconvert(), py::arg("into") = py::none())
       .def("step", &step<double>, py::arg("actions").noconvert(), py::arg("restart").noconvert(),
-           py::arg("start").noconvert())
+           py::arg("start").noconvert(), py::arg("into") = py::none())
       .def("reset", &reset, py::arg("chosen").noconvert(), py::arg("start").noconvert())
       .def("terminated", &terminated<float>, py::arg("observations").noconvert())
       .def("terminated", &terminated<double>, py::arg("observations").noconvert())

@@ -1,6 +1,8 @@
 // One simulation's action, in the precision in which the caller gave it.
 #pragma once
 
+#include <algorithm>
+
 #include "envs/numpy_math.h"
 
 namespace tom::envs {
@@ -10,8 +12,10 @@ class Action {
   Action(const float* values, int size) : single_(values), size_(size) {}
   Action(const double* values, int size) : double_(values), size_(size) {}
 
-  void write_to(double* control) const {
-    for (int i = 0; i < size_; ++i) control[i] = single_ ? double(single_[i]) : double_[i];
+  // Returns the place after the last number written.
+  template <typename T>
+  T* write_to(T* out) const {
+    return single_ ? std::copy_n(single_, size_, out) : std::copy_n(double_, size_, out);
   }
 
   // weight * np.sum(np.square(action)). Under NumPy 2 a Python float times a float32 array is

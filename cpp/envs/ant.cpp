@@ -33,7 +33,7 @@ class Ant final : public Spatial {
     if (observe_contact_) observation_size_ += force_count_ - 6;  // without the world body
     info_fields_ = {{"x_position", true},
                     {"y_position", true},
-                    {"distance_from_origin", true, InfoType::kNorm, 2},
+                    {"distance_from_origin", true},
                     {"x_velocity"},
                     {"y_velocity"},
                     {"reward_forward"},
@@ -60,7 +60,8 @@ class Ant final : public Spatial {
 
   double* locate(const mjModel*, const mjData* d, double* info) const override {
     info = std::copy_n(d->qpos, 2, info);
-    return std::copy_n(d->qpos, 2, info);
+    *info++ = norm_(d->qpos, 2);
+    return info;
   }
 
   Outcome evaluate(const Step& step, double* info) const override {

@@ -28,8 +28,6 @@ class HalfCheetah final : public Planar {
     info[2] = -cost;
     return {forward - cost, false};
   }
-
-  bool terminated(const double*, const double*) const override { return false; }
 };
 
 }  // namespace

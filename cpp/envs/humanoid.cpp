@@ -19,7 +19,7 @@ class Humanoid final : public Spatial {
                     {"y_position", true},
                     {"tendon_length", true, InfoType::kFloat64, body_.ntendon(), true},
                     {"tendon_velocity", true, InfoType::kFloat64, body_.ntendon(), true},
-                    {"distance_from_origin", true, InfoType::kNorm, 2},
+                    {"distance_from_origin", true},
                     {"x_velocity"},
                     {"y_velocity"},
                     {"reward_survive"},
@@ -47,7 +47,8 @@ class Humanoid final : public Spatial {
   double* locate(const mjModel*, const mjData* d, double* info) const override {
     info = std::copy_n(d->qpos, 2, info);
     info = body_.write_tendons(d, info);
-    return std::copy_n(d->qpos, 2, info);
+    *info++ = norm_(d->qpos, 2);
+    return info;
   }
 
   Outcome evaluate(const Step& step, double* info) const override {

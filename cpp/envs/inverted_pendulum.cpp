@@ -9,7 +9,7 @@ namespace {
 
 class InvertedPendulum final : public Task {
  public:
-  explicit InvertedPendulum(const mjModel* m) : Task(m, 0) {
+  InvertedPendulum(const mjModel* m, const Arguments& args) : Task(m, args, 0) {
     info_fields_ = {{"reward_survive", false, InfoType::kInt64}};
   }
 
@@ -29,8 +29,8 @@ class InvertedPendulum final : public Task {
 
 }  // namespace
 
-std::unique_ptr<Task> make_inverted_pendulum(const mjModel* m, const Arguments&) {
-  return std::make_unique<InvertedPendulum>(m);
+std::unique_ptr<Task> make_inverted_pendulum(const mjModel* m, const Arguments& args) {
+  return std::make_unique<InvertedPendulum>(m, args);
 }
 
 }  // namespace tom::envs

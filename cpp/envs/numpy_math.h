@@ -4,6 +4,8 @@
 // additions, so these functions add in NumPy's order; they are compiled without contraction.
 #pragma once
 
+#include <cmath>
+
 namespace tom::envs {
 
 // term(0) + ... + term(n - 1), rounded to T after every operation, in the order of NumPy's
@@ -44,5 +46,27 @@ inline double clip(double x, double low, double high) {
   const double raised = x < low ? low : x;
   return raised > high ? high : raised;
 }
+
+// x ** 2 of a NumPy scalar: the C library's pow, whose last bit is not always that of x * x.
+// The exponent is volatile because compilers replace pow(x, 2.0) by x * x.
+inline double numpy_square(double x) {
+  const volatile double exponent = 2.0;
+  return std::pow(x, exponent);
+}
+
+// np.linalg.norm of a short vector: the root of a BLAS dot product. Whether BLAS fuses the
+// multiplication into the addition depends on the library and the processor, so the caller, who
+// can ask NumPy, says.
+struct NumpyNorm {
+  bool fused;
+
+  double operator()(const double* x, int n) const {
+    double total = 0.0;
+    for (int i = 0; i < n; ++i) {
+      total = fused ? std::fma(x[i], x[i], total) : total + x[i] * x[i];
+    }
+    return std::sqrt(total);
+  }
+};
 
 }  // namespace tom::envs

@@ -9,7 +9,7 @@ namespace tom::envs {
 class Planar : public Task {
  protected:
   Planar(const mjModel* m, const Arguments& args)
-      : Task(m, args.flag("exclude_current_positions_from_observation") ? 1 : 0),
+      : Task(m, args, args.flag("exclude_current_positions_from_observation") ? 1 : 0),
         forward_reward_weight_(args.number("forward_reward_weight")),
         ctrl_cost_weight_(args.number("ctrl_cost_weight")) {
     memory_size_ = 1;

@@ -12,7 +12,12 @@ std::unique_ptr<Task> make_ant(const mjModel*, const Arguments&);
 std::unique_ptr<Task> make_half_cheetah(const mjModel*, const Arguments&);
 std::unique_ptr<Task> make_hopper(const mjModel*, const Arguments&);
 std::unique_ptr<Task> make_humanoid(const mjModel*, const Arguments&);
+std::unique_ptr<Task> make_humanoid_standup(const mjModel*, const Arguments&);
+std::unique_ptr<Task> make_inverted_double_pendulum(const mjModel*, const Arguments&);
 std::unique_ptr<Task> make_inverted_pendulum(const mjModel*, const Arguments&);
+std::unique_ptr<Task> make_pusher(const mjModel*, const Arguments&);
+std::unique_ptr<Task> make_reacher(const mjModel*, const Arguments&);
+std::unique_ptr<Task> make_swimmer(const mjModel*, const Arguments&);
 std::unique_ptr<Task> make_walker2d(const mjModel*, const Arguments&);
 
 namespace {
@@ -23,7 +28,12 @@ const std::map<std::string, Factory>& factories() {
       {"HalfCheetah", make_half_cheetah},
       {"Hopper", make_hopper},
       {"Humanoid", make_humanoid},
+      {"HumanoidStandup", make_humanoid_standup},
+      {"InvertedDoublePendulum", make_inverted_double_pendulum},
       {"InvertedPendulum", make_inverted_pendulum},
+      {"Pusher", make_pusher},
+      {"Reacher", make_reacher},
+      {"Swimmer", make_swimmer},
       {"Walker2d", make_walker2d},
   };
   return table;

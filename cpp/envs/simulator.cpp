@@ -15,6 +15,12 @@ struct Simulator::Call {
   const double* double_actions = nullptr;
   const std::uint8_t* restart = nullptr;
   const double* start = nullptr;
+  bool write_rows = false;
+
+  Action action(int env, int size) const {
+    const std::size_t row = std::size_t(env) * size;
+    return single_actions ? Action(single_actions + row, size) : Action(double_actions + row, size);
+  }
 };
 
 Simulator::Simulator(const Config& config, const Arguments& args)
@@ -25,6 +31,8 @@ Simulator::Simulator(const Config& config, const Arguments& args)
       mj_loadXML(config.xml_path.c_str(), nullptr, error, sizeof error), mj_deleteModel);
   if (!model) throw std::invalid_argument("MuJoCo cannot load " + config.xml_path + ": " + error);
   task_ = make_task(config.task, model.get(), args);
+  row_writer_ = std::make_unique<RowWriter>(config.num_envs, task_->observation_size(),
+                                            static_cast<int>(model->nu));
 
   // One mjData per thread, not per simulation: the row of the integration state and the task's
   // memory are then everything that a simulation carries from one step to the next.
@@ -56,11 +64,7 @@ void Simulator::visit(const mjModel* m, mjData* d, int env, void* call_pointer) 
     self.begin_episode(m, d, env, call.start + std::size_t(env) * (m->nq + m->nv));
     return;
   }
-  const int nu = static_cast<int>(m->nu);
-  const std::size_t row = std::size_t(env) * nu;
-  self.advance(m, d, env,
-               call.single_actions ? Action(call.single_actions + row, nu)
-                                   : Action(call.double_actions + row, nu));
+  self.advance(m, d, env, call);
 }
 
 void Simulator::begin_episode(const mjModel* m, mjData* d, int env, const double* start) {
@@ -74,24 +78,30 @@ void Simulator::begin_episode(const mjModel* m, mjData* d, int env, const double
   task_->locate(m, d, info.data() + std::size_t(env) * info_size_);
 }
 
-void Simulator::advance(const mjModel* m, mjData* d, int env, const Action& action) {
+void Simulator::advance(const mjModel* m, mjData* d, int env, const Call& call) {
+  const Action action = call.action(env, static_cast<int>(m->nu));
   // Cleared, so that what is counted below happened in this step.
   for (int kind : {mjWARN_BADQPOS, mjWARN_BADQVEL, mjWARN_BADQACC, mjWARN_BADCTRL}) {
     d->warning[kind].number = 0;
   }
   action.write_to(d->ctrl);
   for (int i = 0; i < frame_skip_; ++i) mj_step(m, d);
-  mj_rnePostConstraint(m, d);  // contact forces; after a step only, as in Gymnasium
+  // Contact forces; after a step only, as in Gymnasium, and only for tasks that look at them.
+  if (task_->needs_contact_forces()) mj_rnePostConstraint(m, d);
 
-  double* observation = &final_observations[std::size_t(env) * task_->observation_size()];
+  const std::size_t size = task_->observation_size();
+  double* current = &observations[env * size];
+  double* next = &final_observations[env * size];
   double* own_memory = memory.data() + std::size_t(env) * task_->memory_size();
   double* own_info = info.data() + std::size_t(env) * info_size_;
-  task_->observe(m, d, observation);
-  std::copy_n(observation, task_->observation_size(),
-              &observations[std::size_t(env) * task_->observation_size()]);
+  task_->observe(m, d, next);
   double* rest = task_->locate(m, d, own_info);
   const Outcome outcome = task_->evaluate({m, d, action, own_memory, dt_}, rest);
   task_->remember(m, d, own_memory);
+  if (call.write_rows) {
+    row_writer_->write(env, current, action, next, outcome.reward, outcome.terminated);
+  }
+  std::copy_n(next, size, current);
   rewards[env] = outcome.reward;
   terminations[env] = outcome.terminated;
   truncations[env] = ++elapsed[env] >= max_episode_steps_ && max_episode_steps_ > 0;
@@ -103,9 +113,14 @@ void Simulator::advance(const mjModel* m, mjData* d, int env, const Action& acti
 }
 
 // MuJoCo raised an error, and the simulation is where it was: its episode ends there.
-void Simulator::end_failed(int env) {
+void Simulator::end_failed(int env, const Call& call) {
   const std::size_t size = task_->observation_size();
-  std::copy_n(&observations[env * size], size, &final_observations[env * size]);
+  const double* current = &observations[env * size];
+  std::copy_n(current, size, &final_observations[env * size]);
+  if (call.write_rows && !call.restart[env]) {
+    const Action action = call.action(env, static_cast<int>(model()->nu));
+    row_writer_->write(env, current, action, current, 0.0, true);
+  }
   std::fill_n(info.data() + std::size_t(env) * info_size_, info_size_, 0.0);
   rewards[env] = 0.0;
   terminations[env] = 1;
@@ -119,34 +134,41 @@ int Simulator::apply(const int* ids, int count, Call& call) {
 }
 
 template <typename T>
-int Simulator::step(const T* actions, const std::uint8_t* restart, const double* start) {
+Simulator::Counts Simulator::step(const T* actions, const std::uint8_t* restart,
+                                  const double* start, replay::ReplayBuffer* into) {
   std::fill(rewards.begin(), rewards.end(), 0.0);
   std::fill(terminations.begin(), terminations.end(), 0);
   std::fill(truncations.begin(), truncations.end(), 0);
   std::fill(troubles.begin(), troubles.end(), 0);
-  Call call{.self = this, .restart = restart, .start = start};
+  Call call{.self = this, .restart = restart, .start = start, .write_rows = into != nullptr};
   if constexpr (std::is_same_v<T, float>) {
     call.single_actions = actions;
   } else {
     call.double_actions = actions;
   }
+  if (into) row_writer_->begin(*into, restart);
   if (apply(nullptr, 0, call) > 0) {
     const int* status = mjb_status(batch_.get());
     for (int env = 0; env < num_envs(); ++env) {
-      if (status[env]) end_failed(env);
+      if (status[env]) end_failed(env, call);
     }
   }
+  if (into) row_writer_->end();
   const std::size_t size = task_->observation_size();
+  Counts counts{0, 0};
   for (int env = 0; env < num_envs(); ++env) {
     if (restart[env]) {
       std::copy_n(&observations[env * size], size, &final_observations[env * size]);
     }
+    counts.troubled += troubles[env] != kNone;
+    counts.ended += terminations[env] || truncations[env];
   }
-  return static_cast<int>(std::count_if(troubles.begin(), troubles.end(),
-                                        [](std::uint8_t trouble) { return trouble != kNone; }));
+  return counts;
 }
-template int Simulator::step(const float*, const std::uint8_t*, const double*);
-template int Simulator::step(const double*, const std::uint8_t*, const double*);
+template Simulator::Counts Simulator::step(const float*, const std::uint8_t*, const double*,
+                                           replay::ReplayBuffer*);
+template Simulator::Counts Simulator::step(const double*, const std::uint8_t*, const double*,
+                                           replay::ReplayBuffer*);
 
 int Simulator::reset(const std::uint8_t* chosen, const double* start) {
   std::vector<int> ids;

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "envs/row_writer.h"
 #include "envs/task.h"
 
 namespace tom::envs {
@@ -35,11 +36,19 @@ class Simulator {
   // Throws std::invalid_argument for a model or argument that MuJoCo or the task refuses.
   Simulator(const Config& config, const Arguments& args);
 
+  // How many simulations had trouble in a step, and how many episodes ended.
+  struct Counts {
+    int troubled, ended;
+  };
+
   // Steps every simulation by one action, [N, nu] in row order; the simulations whose `restart`
-  // is not 0 start a new episode instead, from their row of `start` [N, nq + nv]. Returns the
-  // number of simulations whose trouble is not kNone.
+  // is not 0 start a new episode instead, from their row of `start` [N, nq + nv]. `into`, if any,
+  // gets the transitions, in the order of the simulations; it has width row_width() and a capacity
+  // of at least N.
   template <typename T>
-  int step(const T* actions, const std::uint8_t* restart, const double* start);
+  Counts step(const T* actions, const std::uint8_t* restart, const double* start,
+              replay::ReplayBuffer* into);
+  int row_width() const { return row_writer_->width(); }
 
   // Starts a new episode in the simulations whose `chosen` is not 0. Returns the number that
   // MuJoCo could not start; they keep their state.
@@ -74,8 +83,8 @@ class Simulator {
   struct Call;
   static void visit(const mjModel* m, mjData* d, int env, void* call);
   void begin_episode(const mjModel* m, mjData* d, int env, const double* start);
-  void advance(const mjModel* m, mjData* d, int env, const Action& action);
-  void end_failed(int env);
+  void advance(const mjModel* m, mjData* d, int env, const Call& call);
+  void end_failed(int env, const Call& call);
   int apply(const int* ids, int count, Call& call);
 
   struct BatchDeleter {
@@ -83,6 +92,7 @@ class Simulator {
   };
   std::unique_ptr<mjBatch, BatchDeleter> batch_;
   std::unique_ptr<Task> task_;
+  std::unique_ptr<RowWriter> row_writer_;
   int frame_skip_;
   std::int64_t max_episode_steps_;
   double dt_;

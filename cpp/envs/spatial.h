@@ -9,7 +9,7 @@ namespace tom::envs {
 class Spatial : public Task {
  protected:
   Spatial(const mjModel* m, const Arguments& args)
-      : Task(m, args.flag("exclude_current_positions_from_observation") ? 2 : 0),
+      : Task(m, args, args.flag("exclude_current_positions_from_observation") ? 2 : 0),
         forward_reward_weight_(args.number("forward_reward_weight")),
         ctrl_cost_weight_(args.number("ctrl_cost_weight")),
         contact_cost_weight_(args.number("contact_cost_weight")),
@@ -17,6 +17,7 @@ class Spatial : public Task {
         terminate_when_unhealthy_(args.flag("terminate_when_unhealthy")),
         healthy_z_(args.range("healthy_z_range")) {
     memory_size_ = 2;
+    needs_contact_forces_ = true;
   }
 
   virtual bool healthy(const double* qpos, const double* qvel) const = 0;

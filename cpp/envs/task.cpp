@@ -4,10 +4,11 @@
 
 namespace tom::envs {
 
-Task::Task(const mjModel* m, int hidden)
+Task::Task(const mjModel* m, const Arguments& args, int hidden)
     : nq_(static_cast<int>(m->nq)),
       nv_(static_cast<int>(m->nv)),
       hidden_(hidden),
+      norm_{args.flag("blas_fuses")},
       observation_size_(nq_ - hidden + nv_) {}
 
 double* Task::write_positions(const mjData* d, double* out) const {
@@ -25,6 +26,8 @@ void Task::observe(const mjModel*, const mjData* d, double* observation) const {
 void Task::remember(const mjModel*, const mjData*, double*) const {}
 
 double* Task::locate(const mjModel*, const mjData*, double* info) const { return info; }
+
+bool Task::terminated(const double*, const double*) const { return false; }
 
 bool Task::terminated_at(const double* observation, double* scratch) const {
   std::fill_n(scratch, hidden_, 0.0);

@@ -21,7 +21,6 @@ enum class InfoType {
   kFloat64,
   kInt64,
   kActionType,  // float32 for float32 actions, as NumPy's promotion gives it
-  kNorm,        // two columns, reported as their Euclidean norm
 };
 
 // One entry of Gymnasium's `info`.
@@ -53,6 +52,8 @@ class Task {
 
   int observation_size() const { return observation_size_; }
   int memory_size() const { return memory_size_; }
+  // Whether observation or reward read mjData's contact forces, which MuJoCo computes on request.
+  bool needs_contact_forces() const { return needs_contact_forces_; }
   const std::vector<InfoField>& info_fields() const { return info_fields_; }
 
   // Writes observation_size() numbers. By default positions, then velocities.
@@ -67,8 +68,9 @@ class Task {
   // Writes the remaining info fields at `info`; returns reward and termination.
   virtual Outcome evaluate(const Step& step, double* info) const = 0;
 
-  // The termination rule, on [nq] positions and [nv] velocities.
-  virtual bool terminated(const double* qpos, const double* qvel) const = 0;
+  // The termination rule, on [nq] positions and [nv] velocities. By default an episode does not
+  // terminate.
+  virtual bool terminated(const double* qpos, const double* qvel) const;
 
   // The termination rule on an observation alone. By default `terminated` on the positions and
   // velocities that begin the observation, the hidden positions being 0. `scratch` holds
@@ -78,14 +80,16 @@ class Task {
 
  protected:
   // The first `hidden` positions are left out of the observation.
-  Task(const mjModel* m, int hidden);
+  Task(const mjModel* m, const Arguments& args, int hidden);
 
   double* write_positions(const mjData* d, double* out) const;
   double* write_velocities(const mjData* d, double* out) const;
 
   const int nq_, nv_, hidden_;
+  const NumpyNorm norm_;
   int observation_size_;
   int memory_size_ = 0;
+  bool needs_contact_forces_ = false;
   std::vector<InfoField> info_fields_;
 };
 

@@ -33,10 +33,15 @@ std::size_t ReplayBuffer::size() const {
 
 std::size_t ReplayBuffer::append(const float* rows, std::size_t n,
                                  std::span<const double> weights) {
-  const std::uint64_t ticket = rows_.claim(n);
+  const std::uint64_t ticket = claim(n);
+  for (std::size_t i = 0; i < n; ++i) write(ticket + i, rows + i * width());
+  return publish(ticket, n, weights);
+}
+
+std::size_t ReplayBuffer::publish(std::uint64_t ticket, std::size_t n,
+                                  std::span<const double> weights) {
   const std::size_t first = rows_.slot(ticket);
   if (n == 0) return first;
-  for (std::size_t i = 0; i < n; ++i) rows_.write(ticket + i, rows + i * width());
   const std::size_t until_end = std::min(n, capacity() - first);
   change_weights(generations_, [&](WeightTree& tree) {
     for (std::size_t i = 0; i < n; ++i) {

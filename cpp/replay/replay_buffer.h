@@ -26,6 +26,14 @@ class ReplayBuffer {
   // except that a reader of the very row being copied reads again.
   std::size_t append(const float* rows, std::size_t n, std::span<const double> weights);
 
+  // append in its three parts, for rows that several threads write: claim n <= capacity consecutive
+  // tickets, write the row of each, then publish them with n weights, or one for all. The writes of
+  // different tickets may overlap; each must have returned before publish is called, and publish
+  // must be called: until then the buffer waits for these rows as for an append that is copying.
+  std::uint64_t claim(std::size_t n) { return rows_.claim(n); }
+  void write(std::uint64_t ticket, const float* row) { rows_.write(ticket, row); }
+  std::size_t publish(std::uint64_t ticket, std::size_t n, std::span<const double> weights);
+
   // Gives slots 0 ... weights.size() - 1 their weights, all at once; slots beyond keep theirs. A
   // draw sees either all weights of before or all of these. Of two concurrent calls one is last and
   // wins whole. A point write (append, update_weights) that returned before this call began is

@@ -20,11 +20,22 @@ from gymnasium.vector.utils import batch_space
 
 from tom import task_arguments
 from tom._libraries import _native
+from tom.array_state import load_arrays, save_arrays
+from tom.replay import ReplayBuffer
 from tom.start_states import StartStates
 from tom.vector_arguments import actions_of, reset_mask_of, seeds_of
 from tom.vector_info import InfoLayout, final_infos
 
 Array = npt.NDArray[np.float64]
+_RESULTS = (
+    "observations",
+    "final_observations",
+    "rewards",
+    "terminations",
+    "truncations",
+    "troubles",
+    "info",
+)
 _UNSTABLE, _BAD_CONTROL, _ERROR = 1, 2, 4  # Simulator::Trouble
 
 
@@ -44,6 +55,13 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
     """
 
     can_save_state = True
+    _observations: Array
+    _final_observations: Array
+    _rewards: Array
+    _terminations: npt.NDArray[np.bool_]
+    _truncations: npt.NDArray[np.bool_]
+    _troubles: npt.NDArray[np.uint8]
+    _info: Array
     _is_open = False
 
     def __init__(
@@ -92,6 +110,9 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             frame_skip=task.frame_skip,
             max_episode_steps=max(limit, 0),
         )
+        # The results of the last call, live.
+        for name in _RESULTS:
+            setattr(self, f"_{name}", getattr(self._simulator, name))
         self._starts = StartStates(
             task.name,
             num_envs,
@@ -118,12 +139,13 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         self.single_action_space = Box(low=low, high=high, dtype=np.float32)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._action_shape = (num_envs, low.size)
-        size = self._observation_size = self._simulator.observations.shape[1]
+        size = self._observation_size = self._observations.shape[1]
         self.single_observation_space = Box(-np.inf, np.inf, (size,), np.float64)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
 
         self._started = np.zeros(num_envs, dtype=np.bool_)
-        self._episode_over = np.zeros(num_envs, dtype=np.bool_)
+        self._all_started = False
+        self._set_episode_over(np.zeros(num_envs, dtype=np.bool_))
 
     # ------------------------------------------------------------------ stepping
 
@@ -149,63 +171,76 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             mask = reset_mask_of(options, self.num_envs)
             self._starts.seed(seeds, mask)
             self._begin_episodes(mask)
-            simulator = self._simulator
-            simulator.final_observations[mask] = simulator.observations[mask]
+            self._final_observations[mask] = self._observations[mask]
             infos: dict[str, Any] = {}
-            self._infos.unpack(infos, simulator.info, mask)
-            return simulator.observations.copy(), infos
+            self._infos.unpack(infos, self._info, None if mask.all() else mask)
+            return self._observations.copy(), infos
 
     def step(
-        self, actions: npt.NDArray[np.float32]
+        self, actions: npt.NDArray[np.float32], *, into: ReplayBuffer | None = None
     ) -> tuple[Array, Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]:
         """Step every sub-environment by its row of `actions`.
 
         Args:
             actions: `[N, A]`, float32 or float64; control costs are computed in this precision,
                 as by Gymnasium.
+            into: a buffer to which the transitions are appended as float32 rows
+                `[s | a | s' | r | terminated]` of width 2 O + A + 2, in the order of the
+                sub-environments, with weight 1. The workers write them where they lie. s' is the
+                true next state, before any reset; a sub-environment that is only reset
+                (`NEXT_STEP`) makes no transition and no row.
 
         Returns:
             Observations `[N, O]`, rewards `[N]`, terminations `[N]`, truncations `[N]`, infos.
 
         Raises:
-            ValueError: the actions have another shape or type; nothing was stepped.
+            ValueError: the actions have another shape or type, or the buffer another width;
+                nothing was stepped.
             gymnasium.error.ResetNeeded: an episode must be started with `reset` first.
         """
         with self._only_caller():
-            simulator = self._simulator
+            simulator, info = self._simulator, self._info
             actions = actions_of(actions, self._action_shape)
             self._require_started()
-            restart = self._episode_over
-            troubled = simulator.step(actions, restart, self._starts.draw(restart))
+            if into is not None and not isinstance(into, ReplayBuffer):
+                raise TypeError(f"into is a {type(into).__name__}, but it must be a ReplayBuffer.")
+            buffer = None if into is None else into._buffer
+            restart, restarting = self._episode_over, self._any_over
+            if restarting:
+                self._starts.draw(restart)
+            troubled, ended = simulator.step(actions, restart, self._starts.rows, buffer)
 
-            rewards = simulator.rewards.copy()
-            terminations = simulator.terminations.copy()
-            truncations = simulator.truncations.copy()
-            over = terminations | truncations
+            messages = list(self._describe_trouble()) if troubled else ()
+            rewards = self._rewards.copy()
+            terminations = self._terminations.copy()
+            truncations = self._truncations.copy()
             infos: dict[str, Any] = {}
-            if self.autoreset_mode is AutoresetMode.SAME_STEP:
-                if over.any():
-                    final: dict[str, Any] = {}
-                    self._infos.unpack(final, simulator.info, over, actions.dtype)
-                    infos = final_infos(simulator.final_observations, final, over)
-                self._infos.unpack(infos, simulator.info, ~over, actions.dtype)
-                if over.any():
-                    self._begin_episodes(over)
-                    self._infos.unpack(infos, simulator.info, over)
+            if restarting:
+                self._infos.unpack(infos, info, restart)
+                if not restart.all():
+                    self._infos.unpack(infos, info, ~restart, actions.dtype)
+            elif ended and self.autoreset_mode is AutoresetMode.SAME_STEP:
+                over = terminations | truncations
+                final: dict[str, Any] = {}
+                self._infos.unpack(final, info, over, actions.dtype)
+                infos = final_infos(self._final_observations, final, over)
+                if ended < self.num_envs:
+                    self._infos.unpack(infos, info, ~over, actions.dtype)
+                self._begin_episodes(over)
+                self._infos.unpack(infos, info, over)
             else:
-                self._infos.unpack(infos, simulator.info, ~restart, actions.dtype)
-                self._infos.unpack(infos, simulator.info, restart)
-                self._episode_over = over
-            observations = simulator.observations.copy()
-            if troubled:
-                self._warn_of_trouble()
+                self._infos.unpack(infos, info, None, actions.dtype)
+            if restarting or (ended and self.autoreset_mode is not AutoresetMode.SAME_STEP):
+                self._set_episode_over(terminations | truncations)
+            observations = self._observations.copy()
+            for message in messages:  # last, as a warning may be made an error
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
             return observations, rewards, terminations, truncations, infos
 
     @property
     def observations(self) -> Array:
         """Where every sub-environment now is: `[N, O]`, a copy."""
-        current: Array = self._simulator.observations.copy()
-        return current
+        return self._observations.copy()
 
     @property
     def final_observations(self) -> Array:
@@ -214,8 +249,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         In the rows whose episode ended this is the episode's true last observation, whatever the
         autoreset mode; in rows that were only reset it is the first observation.
         """
-        final: Array = self._simulator.final_observations.copy()
-        return final
+        return self._final_observations.copy()
 
     def terminated(self, observations: Any) -> Any:
         """Evaluate the task's termination rule on observations, such as a model's predictions.
@@ -250,9 +284,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return everything that the future depends on, as tensors with leading axis N."""
         with self._only_caller():
-            arrays = dict(self._state_arrays())
-            arrays["generators"] = self._starts.encode()
-            return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+            return save_arrays(self._state_arrays())
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Go back to a saved state; what follows is then what followed it.
@@ -262,28 +294,23 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
                 was changed.
         """
         with self._only_caller():
-            arrays = dict(self._state_arrays())
-            arrays["generators"] = self._starts.encode()
-            if state.keys() != arrays.keys():
-                raise ValueError(
-                    f"the state has the entries {sorted(state)}, but it must have {sorted(arrays)}."
-                )
-            for name, array in arrays.items():
-                given = state[name].numpy(force=True)
-                if given.shape != array.shape or given.dtype != array.dtype:
-                    raise ValueError(
-                        f"the state's {name} is {given.dtype} of shape {given.shape}, but this "
-                        f"environment needs {array.dtype} of shape {array.shape}."
-                    )
-            for name, array in arrays.items():
-                array[...] = state[name].numpy(force=True)
+            arrays = self._state_arrays()
+            load_arrays(arrays, state)
             self._starts.decode(arrays["generators"])
+            self._all_started = bool(self._started.all())
+            self._set_episode_over(self._episode_over)
 
-    def _state_arrays(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        for name in ("physics", "memory", "elapsed", "observations", "final_observations"):
-            yield name, getattr(self._simulator, name)
-        yield "started", self._started
-        yield "episode_over", self._episode_over
+    def _state_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {
+            "physics": self._simulator.physics,
+            "memory": self._simulator.memory,
+            "elapsed": self._simulator.elapsed,
+            "observations": self._observations,
+            "final_observations": self._final_observations,
+            "started": self._started,
+            "episode_over": self._episode_over,
+            "generators": self._starts.encode(),
+        }
 
     # ------------------------------------------------------------------ Gymnasium's remaining API
 
@@ -315,6 +342,8 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             return
         with self._only_caller():
             self._is_open = False
+            for name in _RESULTS:  # copies, as the live ones keep the simulator in memory
+                setattr(self, f"_{name}", getattr(self, f"_{name}").copy())
             del self._simulator
 
     # ------------------------------------------------------------------ inner parts
@@ -333,10 +362,14 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         finally:
             self._lock.release()
 
+    def _set_episode_over(self, over: npt.NDArray[np.bool_]) -> None:
+        self._episode_over = over
+        self._any_over = bool(over.any())
+
     def _require_started(self) -> None:
-        if not self._started.all():
+        if not self._all_started:
             raise ResetNeeded("call reset() before the first step().")
-        if self.autoreset_mode is AutoresetMode.DISABLED and self._episode_over.any():
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._any_over:
             raise ResetNeeded(
                 f"the episodes of sub-environments {np.flatnonzero(self._episode_over).tolist()} "
                 "are over; with AutoresetMode.DISABLED, call "
@@ -344,17 +377,19 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             )
 
     def _begin_episodes(self, mask: npt.NDArray[np.bool_]) -> None:
-        failed = self._simulator.reset(mask, self._starts.draw(mask))
+        self._starts.draw(mask)
+        failed = self._simulator.reset(mask, self._starts.rows)
         self._started[mask] = not failed
-        self._episode_over[mask] = False
+        self._all_started = bool(self._started.all())
+        self._set_episode_over(self._episode_over & ~mask)
         if failed:
             messages = (f"{i}: {self._simulator.error(i)}" for i in np.flatnonzero(mask).tolist())
             raise RuntimeError(
                 f"MuJoCo cannot start an episode in simulation {'; '.join(messages)}"
             )
 
-    def _warn_of_trouble(self) -> None:
-        for i, trouble in enumerate(self._simulator.troubles.tolist()):
+    def _describe_trouble(self) -> Iterator[str]:
+        for i, trouble in enumerate(self._troubles.tolist()):
             if trouble & _ERROR:
                 what = f"raised an error ({self._simulator.error(i)}), which ended its episode"
             elif trouble & _UNSTABLE:
@@ -363,4 +398,4 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
                 what = "was given NaN or a huge number as action, and MuJoCo applied none"
             else:
                 continue
-            warnings.warn(f"simulation {i} {what}.", RuntimeWarning, stacklevel=3)
+            yield f"simulation {i} {what}."

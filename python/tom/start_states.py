@@ -31,10 +31,34 @@ def _normal_velocity(rng: np.random.Generator, scale: float, positions: Array, n
     return np.concatenate((qpos, qvel))
 
 
+def _reacher(rng: np.random.Generator, scale: float, positions: Array, nv: int) -> Array:
+    qpos = rng.uniform(low=-0.1, high=0.1, size=positions.size) + positions
+    while np.linalg.norm(goal := rng.uniform(low=-0.2, high=0.2, size=2)) >= 0.2:
+        pass
+    qpos[-2:] = goal
+    qvel = rng.uniform(low=-0.005, high=0.005, size=nv)
+    qvel[-2:] = 0
+    return np.concatenate((qpos, qvel))
+
+
+def _pusher(rng: np.random.Generator, scale: float, positions: Array, nv: int) -> Array:
+    while True:
+        x = rng.uniform(low=-0.3, high=0, size=1)
+        y = rng.uniform(low=-0.2, high=0.2, size=1)
+        if np.linalg.norm(cylinder := np.concatenate((x, y))) > 0.17:
+            break
+    qvel = rng.uniform(low=-0.005, high=0.005, size=nv)
+    qvel[-4:] = 0
+    return np.concatenate((positions[:-4], cylinder, (0, 0), qvel))
+
+
 # Tasks that are not listed draw positions and velocities uniformly.
 _RESET_NOISE: dict[str, ResetNoise] = {
     "Ant": _normal_velocity,
     "HalfCheetah": _normal_velocity,
+    "InvertedDoublePendulum": _normal_velocity,
+    "Pusher": _pusher,
+    "Reacher": _reacher,
 }
 
 
@@ -51,7 +75,7 @@ class StartStates:
         self._nv = num_velocities
         # None: not used yet; seeded from the operating system when first used, as in Gymnasium
         self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
-        self._rows = np.zeros((num_envs, positions.size + num_velocities))
+        self.rows: Array = np.zeros((num_envs, positions.size + num_velocities))
 
     def seed(self, seeds: Sequence[int | None], mask: npt.NDArray[np.bool_]) -> None:
         """Restart the generators in `mask` [N] from their seeds; a seed of None changes nothing."""
@@ -66,12 +90,11 @@ class StartStates:
             pair = self._generators[i] = seeding.np_random()
         return pair
 
-    def draw(self, mask: npt.NDArray[np.bool_]) -> Array:
-        """Return rows `[N, nq + nv]`, new in the rows of `mask` [N]; valid until the next call."""
+    def draw(self, mask: npt.NDArray[np.bool_]) -> None:
+        """Draw new first states in the rows of `mask` [N]."""
         for i in np.flatnonzero(mask):
             rng, _ = self.generator(int(i))
-            self._rows[i] = self._noise(rng, self._scale, self._positions, self._nv)
-        return self._rows
+            self.rows[i] = self._noise(rng, self._scale, self._positions, self._nv)
 
     def encode(self) -> npt.NDArray[np.uint8]:
         """Return the states of all generators, `[N, GENERATOR_BYTES]`; zeros: not used yet."""

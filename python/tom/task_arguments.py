@@ -6,6 +6,7 @@ Names and defaults are read from the installed Gymnasium, so they cannot disagre
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 import math
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import expand_model_path
 
 from tom._libraries import _native
@@ -65,6 +67,7 @@ def resolve(env_id: str, given: dict[str, Any]) -> TaskArguments:
     frame_skip = arguments.pop("frame_skip")
     if not isinstance(frame_skip, float) or frame_skip < 1 or not frame_skip.is_integer():
         raise ValueError(f"frame_skip is {frame_skip}, but it must be an integer of at least 1.")
+    arguments["blas_fuses"] = _blas_fuses()
     return TaskArguments(
         name=env_id.removesuffix("-v5"),
         spec=spec,
@@ -72,6 +75,19 @@ def resolve(env_id: str, given: dict[str, Any]) -> TaskArguments:
         frame_skip=int(frame_skip),
         rest=arguments,
     )
+
+
+@functools.cache
+def _blas_fuses() -> bool:
+    """Whether NumPy's dot product of short vectors rounds once per multiply-add, not twice."""
+    rng = np.random.default_rng(0)
+    for x in rng.standard_normal((64, 3)):
+        twice = np.float64(0)
+        for value in x:
+            twice += value * value
+        if twice != x.dot(x):
+            return True
+    return False
 
 
 def _plain(name: str, value: Any) -> bool | float | str | tuple[float, float]:

@@ -45,7 +45,8 @@ def actions_of(actions: Any, shape: tuple[int, int]) -> npt.NDArray[Any]:
     """Return the actions [N, A] as a contiguous array of float32 or float64."""
     if not isinstance(actions, np.ndarray):
         actions = np.asarray(actions)
-    if actions.dtype != np.float32 and actions.dtype != np.float64:
+    kind = actions.dtype.type
+    if kind is not np.float32 and kind is not np.float64:
         raise ValueError(
             f"actions have the type {actions.dtype}, but they must be float32 or float64."
         )
@@ -54,4 +55,4 @@ def actions_of(actions: Any, shape: tuple[int, int]) -> npt.NDArray[Any]:
             f"actions have the shape {actions.shape}, but it must be {shape}: one row for each "
             "sub-environment."
         )
-    return np.ascontiguousarray(actions)
+    return np.ascontiguousarray(actions, dtype=kind)
