@@ -49,7 +49,7 @@ struct Silu {
   using V = Vectorized<T>;
   static constexpr bool kSeparateResidual = true;
   static V forward(V z, V* slope) {
-    const V sigmoid = V(1) / (V(1) + z.neg().exp());
+    const V sigmoid = V(1) / (V(1) + fast_exp(z.neg()));
     const V value = z * sigmoid;
     *slope = sigmoid + value * (V(1) - sigmoid);
     return value;

@@ -26,8 +26,8 @@ template <typename V>
 struct Softplus {
   V value, slope;
   explicit Softplus(V u) {
-    const V t = u.abs().neg().exp();
-    value = at::vec::maximum(u, V(0)) + t.log1p();
+    const V t = fast_exp(u.abs().neg());
+    value = at::vec::maximum(u, V(0)) + log1p_unit(t);
     slope = V::blendv(t, V(1), u >= V(0)) / (V(1) + t);
   }
 };
@@ -112,7 +112,7 @@ class Tile {
     const Softplus<V> above_min(upper - below_max.value - lower);
     const V log_var = lower + above_min.value;
     const V error = get(kMean, i) - get(kTarget, i);
-    const V precise_error = error * log_var.neg().exp();
+    const V precise_error = error * fast_exp(log_var.neg());
     const V half_weight = V(T(0.5)) * weight;
     const V squared = error * precise_error;
     if (need_gradients_) {
@@ -134,7 +134,9 @@ class Tile {
 
   void fold(const T* tile, double* columns) {
     std::fill_n(columns, columns_, 0.0);
-    for (int64_t i = 0; i < size_; ++i) columns[i % columns_] += tile[i];
+    for (int64_t row = 0; row < kRows; ++row) {
+      for (int64_t i = 0; i < columns_; ++i) columns[i] += tile[row * columns_ + i];
+    }
   }
 
   Member<T> member_;

@@ -1,13 +1,12 @@
 """The operators `torch.ops.tom`: networks in stacks, and the weighted likelihood of the dynamics.
 
 Axes: S seeds (independent runs), M members (of an ensemble, or twin critics), B batch. Equation
-numbers are those of the Transition Occupancy Matching paper. Each operator computes what the function
-of the same name in `tom.reference` says in plain PyTorch.
+numbers are those of the Transition Occupancy Matching paper. Each operator computes what the
+function of the same name in `tom.reference` says in plain PyTorch.
 
 On the CPU they are compiled for float32 and float64; everywhere else they are composed of ATen
-operations. They work under `torch.compile` and with `torch.library.opcheck`. Arguments of a wrong
-shape, type, device or name raise ValueError. Values are not looked at: a NaN given is a NaN in the
-result.
+operations. They work under `torch.compile`. Arguments of a wrong shape, type, device or name raise
+ValueError. Values are not looked at: a NaN given is a NaN in the result.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ def stacked_mlp(
 ) -> Tensor:
     """Apply S × M multilayer perceptrons at once.
 
-    The activation follows every layer but the last, whose output is linear. Forward and backward are
-    one node of the autograd graph, and the backward computes only what is asked of it: nothing for
-    the parameters in `torch.autograd.grad(loss, x)`, nothing for `x` if it needs no gradient.
+    The activation follows every layer but the last, whose output is linear. Forward and backward
+    are one node of the autograd graph, and the backward computes only what is asked of it: nothing
+    for the parameters in `torch.autograd.grad(loss, x)`, nothing for `x` if it needs no gradient.
     Gradients of gradients work (`create_graph=True`); they cost one more forward pass.
 
     Args:
@@ -95,13 +94,13 @@ def weighted_gaussian_nll(
 
         loss = 1/B Σ_b ξ_b · 1/D Σ_d ½ ((mean − target)² e^−v + v),
 
-    half of MBPO's loss, and like `torch.nn.GaussianNLLLoss` without the constant ½ log 2π. The sum is
-    divided by B, not by Σξ: with weights of mean 1 that is the importance-weighted mean. An empty
-    batch has loss 0.
+    half of MBPO's loss, and like `torch.nn.GaussianNLLLoss` without the constant ½ log 2π. The sum
+    is divided by B, not by Σξ: with weights of mean 1 that is the importance-weighted mean. An
+    empty batch has loss 0.
 
-    The gradients in `mean`, `log_var` and both bounds are computed in the same pass as the loss; the
-    weights and the target are constants. Take `mean` and `log_var` from the network's output by
-    `output.chunk(2, dim=-1)`, neither is copied.
+    The gradients in `mean`, `log_var` and both bounds are computed in the same pass as the loss;
+    the weights and the target are constants. Take `mean` and `log_var` from the network's output by
+    `output.chunk(2, dim=-1)`; neither is copied.
 
     Args:
         mean: `[S, M, B, D]`.
@@ -117,8 +116,8 @@ def weighted_gaussian_nll(
 
     Returns:
         The loss `[S, M]`; the weights' effective sample size `[S, M]` or `[S, 1]`; the fraction of
-        them that was clipped, of the same shape. On the CPU all three, and the gradients, are the same
-        bits for every number of threads.
+        them that was clipped, of the same shape. On the CPU all three, and the gradients, are the
+        same bits for every number of threads.
 
     Raises:
         ValueError: The shapes do not fit, types or devices differ, not exactly one of `weight` and
@@ -133,13 +132,13 @@ def weighted_gaussian_nll(
 # The fake kernels: shapes and types only, for torch.compile and torch.export.
 
 
-@torch.library.register_fake("tom::stacked_mlp")
-def _(x: Tensor, weights: list[Tensor], biases: list[Tensor], activation: str) -> Tensor:
+def _fake_stacked_mlp(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], activation: str
+) -> Tensor:
     return _layer_output(x, weights[-1])
 
 
-@torch.library.register_fake("tom::stacked_mlp_forward")
-def _(
+def _fake_stacked_mlp_forward(
     x: Tensor, weights: list[Tensor], biases: list[Tensor], activation: str, save: bool
 ) -> tuple[Tensor, list[Tensor]]:
     hidden = weights[:-1] * (2 if activation == "silu" else 1) if save else []
@@ -150,8 +149,7 @@ def _layer_output(x: Tensor, weight: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[1], x.shape[2], weight.shape[3])
 
 
-@torch.library.register_fake("tom::stacked_mlp_backward")
-def _(
+def _fake_stacked_mlp_backward(
     grad_out: Tensor,
     x: Tensor,
     weights: list[Tensor],
@@ -167,14 +165,14 @@ def _(
     return gradients
 
 
-@torch.library.register_fake("tom::occupancy_weights")
-def _(delta: Tensor, divergence: str, max_weight: float) -> tuple[Tensor, Tensor, Tensor]:
+def _fake_occupancy_weights(
+    delta: Tensor, divergence: str, max_weight: float
+) -> tuple[Tensor, Tensor, Tensor]:
     statistic = delta.new_empty(delta.shape[:-1])
     return delta.new_empty(delta.shape), statistic, torch.empty_like(statistic)
 
 
-@torch.library.register_fake("tom::weighted_gaussian_nll")
-def _(
+def _fake_weighted_gaussian_nll(
     mean: Tensor,
     log_var: Tensor,
     min_log_var: Tensor,
@@ -191,8 +189,7 @@ def _(
     return mean.new_empty(mean.shape[:2]), statistic, torch.empty_like(statistic)
 
 
-@torch.library.register_fake("tom::weighted_gaussian_nll_forward")
-def _(
+def _fake_weighted_gaussian_nll_forward(
     mean: Tensor,
     log_var: Tensor,
     min_log_var: Tensor,
@@ -204,3 +201,13 @@ def _(
     inputs = [mean, log_var, min_log_var, max_log_var] if need_gradients else []
     gradients = [t.new_empty(t.shape) for t in inputs]
     return mean.new_empty(mean.shape[:2]), mean.new_empty(weight.shape[:2]), gradients
+
+
+torch.library.register_fake("tom::stacked_mlp", _fake_stacked_mlp)
+torch.library.register_fake("tom::stacked_mlp_forward", _fake_stacked_mlp_forward)
+torch.library.register_fake("tom::stacked_mlp_backward", _fake_stacked_mlp_backward)
+torch.library.register_fake("tom::occupancy_weights", _fake_occupancy_weights)
+torch.library.register_fake("tom::weighted_gaussian_nll", _fake_weighted_gaussian_nll)
+torch.library.register_fake(
+    "tom::weighted_gaussian_nll_forward", _fake_weighted_gaussian_nll_forward
+)

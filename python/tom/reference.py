@@ -45,13 +45,13 @@ def occupancy_weights(
 
 
 def effective_sample_size(weights: Tensor) -> Tensor:
-    """(Σw)² / Σw² along the last axis: N if all are equal, 1 if one has everything, 0 if none has."""
+    """(Σw)² / Σw² along the last axis: N if all are equal, 1 if one has all, 0 if none has any."""
     squares = weights.square().sum(-1)
     return weights.sum(-1).square() / squares.clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def softplus(u: Tensor) -> Tensor:
-    """log(1 + eᵘ). (`F.softplus` is the identity above 20, which float64 can tell apart.)"""
+    """log(1 + eᵘ), without the shortcut above 20 of `F.softplus`, which float64 can tell apart."""
     return -F.logsigmoid(-u)
 
 

@@ -1,0 +1,223 @@
+"""The operators against the plain PyTorch reference, and against their bare matrix products.
+
+Every line compares alternating calls within one run: baseline, operator, baseline, ... medians.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from statistics import median
+
+import pytest
+import torch
+from torch import Tensor
+
+from tom import ops, reference
+
+ROUNDS = 300
+
+
+def alternate(*functions: Callable[[], object]) -> list[float]:
+    """Median seconds of each function, called in turns so that all meet the same conditions."""
+    times: list[list[float]] = [[] for _ in functions]
+    for round_ in range(ROUNDS + 10):
+        for function, record in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            if round_ >= 10:
+                record.append(time.perf_counter() - start)
+    return [median(record) for record in times]
+
+
+def report(capsys: pytest.CaptureFixture[str], name: str, **microseconds: float) -> None:
+    operator = microseconds["operator"]
+    parts = [
+        f"{label} {1e6 * t:8.1f} µs" + (f" ({t / operator:5.2f} x)" if label != "operator" else "")
+        for label, t in microseconds.items()
+    ]
+    with capsys.disabled():
+        print(f"\n  {name:42s} {torch.get_num_threads()} threads  " + "  ".join(parts), end="")
+
+
+# name: members, members of x, sizes, activation
+NETWORKS: dict[str, tuple[int, int, list[int], str]] = {
+    "SAC critics": (2, 1, [14, 256, 256, 1], "relu"),
+    "SAC actor": (1, 1, [11, 256, 256, 6], "relu"),
+    "dual Q": (1, 1, [14, 256, 256, 1], "relu"),
+    "discriminator": (1, 1, [25, 256, 256, 1], "tanh"),
+    "ensemble": (7, 7, [14, 200, 200, 200, 200, 24], "silu"),
+}
+
+
+def stack(
+    members: int, members_of_x: int, sizes: list[int], batch: int = 256
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    torch.manual_seed(0)
+    x = torch.randn(1, members_of_x, batch, sizes[0])
+    shapes = list(pairwise(sizes))
+    weights = [(torch.randn(1, members, i, o) / i**0.5).requires_grad_() for i, o in shapes]
+    biases = [torch.zeros(1, members, o).requires_grad_() for o in sizes[1:]]
+    return x, weights, biases
+
+
+def bare_products(
+    x: Tensor, weights: list[Tensor], need_x: bool, need_parameters: bool
+) -> Callable[[], None]:
+    """The matrix products of one forward and backward pass, and nothing else."""
+    members = weights[0].shape[1]
+    flat = [w.detach()[0] for w in weights]
+    inputs = [x[0].expand(members, -1, -1)]
+    inputs += [torch.randn(members, x.shape[2], w.shape[2]) for w in flat]
+
+    def run() -> None:
+        for h, w in zip(inputs, flat, strict=False):
+            torch.bmm(h, w)
+        for layer in reversed(range(len(flat))):
+            grad = inputs[layer + 1]
+            if need_parameters:
+                torch.bmm(inputs[layer].transpose(1, 2), grad)
+            if layer > 0 or need_x:
+                torch.bmm(grad, flat[layer].transpose(1, 2))
+
+    return run
+
+
+def sequential(weights: list[Tensor], biases: list[Tensor], activation: str) -> torch.nn.Module:
+    """The same network, of one member, as PyTorch users write it."""
+    modules: list[torch.nn.Module] = []
+    for weight, bias in zip(weights, biases, strict=True):
+        linear = torch.nn.Linear(weight.shape[2], weight.shape[3])
+        linear.weight.data.copy_(weight[0, 0].T)
+        linear.bias.data.copy_(bias[0, 0])
+        kind = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh, "silu": torch.nn.SiLU}[activation]
+        modules += [linear, kind()]
+    return torch.nn.Sequential(*modules[:-1])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_stacked_mlp_forward_and_backward(name, benchmark, capsys):
+    members, members_of_x, sizes, activation = NETWORKS[name]
+    x, weights, biases = stack(members, members_of_x, sizes)
+    parameters = [*weights, *biases]
+
+    def step(function):
+        out = function(x, weights, biases, activation)
+        return torch.autograd.grad(out, parameters, torch.ones_like(out))
+
+    functions = {
+        "operator": lambda: step(ops.stacked_mlp),
+        "bare products": bare_products(x, weights, need_x=False, need_parameters=True),
+        "reference": lambda: step(reference.stacked_mlp),
+    }
+    if members == 1:
+        network = sequential(weights, biases, activation)
+        rows = x[0, 0]
+
+        def plain() -> object:
+            out = network(rows)
+            return torch.autograd.grad(out, list(network.parameters()), torch.ones_like(out))
+
+        functions["nn.Sequential"] = plain
+    times = alternate(*functions.values())
+    report(capsys, name, **dict(zip(functions, times, strict=True)))
+    benchmark(functions["operator"])
+
+
+def test_stacked_mlp_input_gradient_only(benchmark, capsys):
+    """The actor's loss through the twin critics: no gradients for the critics' parameters."""
+    members, members_of_x, sizes, activation = NETWORKS["SAC critics"]
+    x, weights, biases = stack(members, members_of_x, sizes)
+    x.requires_grad_()
+
+    def step(function):
+        out = function(x, weights, biases, activation)
+        return torch.autograd.grad(out, x, torch.ones_like(out))
+
+    functions = {
+        "operator": lambda: step(ops.stacked_mlp),
+        "bare products": bare_products(x, weights, need_x=True, need_parameters=False),
+        "reference": lambda: step(reference.stacked_mlp),
+    }
+    report(
+        capsys,
+        "SAC critics, gradient of x",
+        **dict(zip(functions, alternate(*functions.values()), strict=True)),
+    )
+    benchmark(functions["operator"])
+
+
+@pytest.mark.parametrize("batch", [1, 256, 10_000])
+def test_stacked_mlp_inference(batch, benchmark, capsys):
+    members, members_of_x, sizes, activation = NETWORKS["SAC actor"]
+    x, weights, biases = stack(members, members_of_x, sizes, batch)
+    network = sequential(weights, biases, activation)
+    rows = x[0, 0]
+
+    def operator() -> Tensor:
+        with torch.no_grad():
+            return ops.stacked_mlp(x, weights, biases, activation)
+
+    def plain() -> Tensor:
+        with torch.no_grad():
+            return network(rows)
+
+    first, second = alternate(operator, plain)
+    report(
+        capsys, f"SAC actor, inference, B = {batch}", operator=first, **{"nn.Sequential": second}
+    )
+    benchmark(operator)
+
+
+def test_stacked_mlp_gradient_penalty(benchmark, capsys):
+    members, members_of_x, sizes, activation = NETWORKS["discriminator"]
+    x, weights, biases = stack(members, members_of_x, sizes)
+    x.requires_grad_()
+
+    def step(function):
+        out = function(x, weights, biases, activation)
+        (slope,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+        penalty = (slope.norm(dim=-1) - 1).square().mean()
+        return torch.autograd.grad(penalty, weights)
+
+    def operator():
+        return step(ops.stacked_mlp)
+
+    first, second = alternate(operator, lambda: step(reference.stacked_mlp))
+    report(capsys, "discriminator, gradient penalty", operator=first, reference=second)
+    benchmark(operator)
+
+
+def test_weighted_gaussian_nll(benchmark, capsys):
+    torch.manual_seed(0)
+    output = torch.randn(1, 7, 256, 24, requires_grad=True)
+    lower = torch.full((1, 7, 12), -10.0, requires_grad=True)
+    upper = torch.full((1, 7, 12), 0.5, requires_grad=True)
+    target, delta = torch.randn(1, 7, 256, 12), torch.randn(1, 7, 256)
+
+    def step(function):
+        loss, _, _ = function(*output.chunk(2, dim=-1), lower, upper, target, delta=delta)
+        return torch.autograd.grad(loss.sum(), [output, lower, upper])
+
+    def operator():
+        return step(ops.weighted_gaussian_nll)
+
+    first, second = alternate(operator, lambda: step(reference.weighted_gaussian_nll))
+    report(capsys, "weighted_gaussian_nll [1, 7, 256, 12]", operator=first, reference=second)
+    benchmark(operator)
+
+
+@pytest.mark.parametrize("divergence", ["chi2", "kl"])
+def test_occupancy_weights(divergence, benchmark, capsys):
+    torch.manual_seed(0)
+    delta = torch.randn(1, 100_000)
+
+    def operator():
+        return ops.occupancy_weights(delta, divergence, 10.0)
+
+    first, second = alternate(
+        operator, lambda: reference.occupancy_weights(delta, divergence, 10.0)
+    )
+    report(capsys, f"occupancy_weights {divergence} [1, 100000]", operator=first, reference=second)
+    benchmark(operator)

@@ -1,0 +1,222 @@
+"""stacked_mlp against its plain PyTorch reference: values, gradients, registration, errors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ops_cases import ACTIVATIONS, DEVICES, assert_near, network, number_of_threads
+from tom import ops, reference
+
+
+@pytest.fixture(params=[1, 2, 4])
+def threads(request):
+    with number_of_threads(request.param):
+        yield request.param
+
+
+class CalledOperators(TorchDispatchMode):
+    """Records the operators of the namespace that are called, with their arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, tuple]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "tom":
+            self.calls.append((func.__name__.removesuffix(".default"), args))
+        return func(*args, **(kwargs or {}))
+
+
+def compare_networks(x, weights, biases, activation):
+    inputs = [x, *weights, *biases]
+    out = ops.stacked_mlp(x, weights, biases, activation)
+    expected = reference.stacked_mlp(x, weights, biases, activation)
+    assert_near(out, expected)
+    assert out.is_contiguous()
+    grad_out = torch.randn_like(expected)
+    gradients = torch.autograd.grad(out, inputs, grad_out)
+    for actual, wanted in zip(
+        gradients, torch.autograd.grad(expected, inputs, grad_out), strict=True
+    ):
+        assert_near(actual, wanted)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("seeds", "members", "members_of_x"),
+    [(1, 1, 1), (1, 2, 1), (1, 2, 2), (3, 1, 1), (3, 2, 1), (3, 2, 2)],
+)
+def test_stacked_mlp_equals_its_reference(
+    seeds, members, members_of_x, activation, dtype, device, threads
+):
+    for sizes in [[14, 64, 40, 1], [5, 17, 6], [4, 3]]:
+        compare_networks(
+            *network(sizes, seeds, members, members_of_x, 150, dtype, device), activation
+        )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_types_without_a_kernel_are_composed_of_aten_operations(activation, device):
+    compare_networks(*network([14, 64, 40, 1], dtype=torch.bfloat16, device=device), activation)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=2, max_size=5),
+    seeds=st.integers(1, 3),
+    members=st.integers(1, 3),
+    share=st.booleans(),
+    batch=st.integers(0, 300),
+    activation=st.sampled_from(ACTIVATIONS),
+)
+def test_stacked_mlp_of_any_shape(sizes, seeds, members, share, batch, activation):
+    members_of_x = 1 if share else members
+    compare_networks(*network(sizes, seeds, members, members_of_x, batch), activation)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_stacked_mlp_on_slices_of_longer_rows_and_expanded_gradients(activation):
+    _, weights, biases = network([6, 20, 3], batch=70)
+    rows = torch.randn(2, 1, 70, 11, dtype=torch.float64)
+    out = ops.stacked_mlp(rows[..., 2:8], weights, biases, activation)
+    expected = reference.stacked_mlp(rows[..., 2:8], weights, biases, activation)
+    assert_near(out, expected)
+    # mean() sends an expanded scalar back.
+    actual = torch.autograd.grad(out.mean(), weights)
+    for a, b in zip(actual, torch.autograd.grad(expected.mean(), weights), strict=True):
+        assert_near(a, b)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_stacked_mlp_gradcheck_and_gradgradcheck(activation):
+    # float64 samples lie further from ReLU's kink than the checks' step of 1e-6.
+    x, weights, biases = network([3, 4, 5, 2], seeds=2, members=2, batch=3)
+    layers = len(weights)
+
+    def function(x, *parameters):
+        return ops.stacked_mlp(x, parameters[:layers], parameters[layers:], activation)
+
+    hidden = x @ weights[0] + biases[0].unsqueeze(2)
+    assert hidden.abs().min() > 1e-4
+    assert torch.autograd.gradcheck(function, (x, *weights, *biases))
+    assert torch.autograd.gradgradcheck(function, (x, *weights, *biases))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_stacked_mlp_gradient_penalty_equals_its_reference(activation):
+    x, weights, biases = network([6, 32, 32, 1], members=1, batch=64)
+    results = []
+    for function in (ops.stacked_mlp, reference.stacked_mlp):
+        out = function(x, weights, biases, activation)
+        (slope,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+        loss = out.mean() + 10 * (slope.norm(dim=-1) - 1).square().mean()
+        results.append(torch.autograd.grad(loss, [*weights, *biases], allow_unused=True))
+    for actual, expected in zip(*results, strict=True):
+        assert_near(actual, expected)
+
+
+def test_stacked_mlp_computes_only_the_gradients_asked_for():
+    x, weights, biases = network([3, 8, 8, 1])
+    out = ops.stacked_mlp(x, weights, biases, "relu")
+    for inputs, need_x, need_parameters in [
+        ([x], True, False),
+        (weights, False, True),
+        ([x, biases[1]], True, True),
+    ]:
+        with CalledOperators() as called:
+            torch.autograd.grad(out.sum(), inputs, retain_graph=True)
+        ((name, args),) = called.calls
+        assert name == "stacked_mlp_backward"
+        assert args[-2:] == (need_x, need_parameters)
+
+
+def test_stacked_mlp_without_gradients_saves_nothing():
+    x, weights, biases = network([3, 8, 1])
+    with torch.no_grad():
+        assert not ops.stacked_mlp(x, weights, biases, "tanh").requires_grad
+    with torch.inference_mode():
+        assert_near(
+            ops.stacked_mlp(x, weights, biases, "tanh"),
+            reference.stacked_mlp(x, weights, biases, "tanh"),
+        )
+    detached = [[t.detach() for t in group] for group in ([x], weights, biases)]
+    assert not ops.stacked_mlp(detached[0][0], *detached[1:], "tanh").requires_grad
+
+
+def test_stacked_mlp_relu_keeps_nan_visible():
+    x, weights, biases = network([3, 8, 1])
+    with torch.no_grad():
+        x[0, 0, 2, 1] = math.nan
+        out = ops.stacked_mlp(x, weights, biases, "relu")
+    assert out[0, :, 2].isnan().all()
+    assert out.isnan().sum() == out.shape[1]
+
+
+def test_stacked_mlp_under_torch_compile():
+    x, weights, biases = network([3, 8, 8, 2])
+
+    def loss(x):
+        return ops.stacked_mlp(x, weights, biases, "silu").square().sum()
+
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    inputs = [x, *weights]
+    actual = torch.autograd.grad(compiled(x), inputs)
+    for a, b in zip(actual, torch.autograd.grad(loss(x), inputs), strict=True):
+        assert_near(a, b)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("members_of_x", [1, 3])
+def test_opcheck_stacked_mlp(members_of_x, activation, device):
+    x, weights, biases = network([3, 20, 20, 1], members_of_x=members_of_x, device=device)
+    torch.library.opcheck(torch.ops.tom.stacked_mlp.default, (x, weights, biases, activation))
+
+    x, *groups = x.detach(), [w.detach() for w in weights], [b.detach() for b in biases]
+    forward = torch.ops.tom.stacked_mlp_forward.default
+    for save in (False, True):
+        torch.library.opcheck(forward, (x, *groups, activation, save))
+    out, saved = forward(x, *groups, activation, True)
+    for needs in [(True, True), (True, False), (False, True)]:
+        torch.library.opcheck(
+            torch.ops.tom.stacked_mlp_backward.default,
+            (torch.ones_like(out), x, groups[0], saved, activation, *needs),
+        )
+
+
+X, WEIGHTS, BIASES = (
+    torch.zeros(2, 1, 5, 3),
+    [torch.zeros(2, 3, 3, 4), torch.zeros(2, 3, 4, 1)],
+    [torch.zeros(2, 3, 4), torch.zeros(2, 3, 1)],
+)
+
+
+@pytest.mark.parametrize(
+    ("x", "weights", "biases", "activation", "message"),
+    [
+        (X, WEIGHTS, BIASES, "gelu", "activation 'gelu' is unknown; use 'relu', 'tanh' or 'silu'"),
+        (X[0], WEIGHTS, BIASES, "relu", r"x has shape \[1, 5, 3\]; it must be \[S, M, B, I\]"),
+        (X.long(), WEIGHTS, BIASES, "relu", "x is Long; it must be of a floating-point type"),
+        (X.double(), WEIGHTS, BIASES, "relu", "layer 0 are Float on cpu, but x is Double on cpu"),
+        (X, [], [], "relu", "got 0 weights and 0 biases"),
+        (X, WEIGHTS, BIASES[:1], "relu", "got 2 weights and 1 biases"),
+        (X[:1], WEIGHTS, BIASES, "relu", r"weights\[0\] has shape .* S = 1 as in x"),
+        (X[..., :2], WEIGHTS, BIASES, "relu", r"weights\[0\] has shape .* in = 2"),
+        (X, WEIGHTS[:1] * 2, BIASES, "relu", r"weights\[1\] has shape .* in = 4"),
+        (X, WEIGHTS, BIASES[:1] * 2, "relu", r"biases\[1\] has shape \[2, 3, 4\]"),
+        (X, [WEIGHTS[0], WEIGHTS[1][:, :1]], [BIASES[0], BIASES[1][:, :1]], "relu", "same M"),
+        (X.expand(2, 2, 5, 3), WEIGHTS, BIASES, "relu", "x has M = 2 and the weights have M = 3"),
+    ],
+)
+def test_stacked_mlp_bad_input(x, weights, biases, activation, message):
+    with pytest.raises(ValueError, match=message):
+        ops.stacked_mlp(x, weights, biases, activation)
