@@ -1,7 +1,7 @@
 """Load the native parts, after checking that they fit the installed torch and MuJoCo.
 
-The extension is linked against one exact version of each; with another one the dynamic linker
-would fail on an undefined symbol, or worse, not fail. The check therefore comes first.
+They are linked against one exact version of each; with another one the dynamic linker would fail
+on an undefined symbol, or worse, not fail. The check therefore comes first.
 """
 
 from __future__ import annotations
@@ -12,10 +12,21 @@ from pathlib import Path
 import mujoco  # noqa: F401  (loads libmujoco, which tom._native links)
 import torch
 
-from tom import _build_info
+try:
+    from tom import _build_info
+except ImportError as error:
+    raise ImportError(
+        "tom's native parts are missing, because this is a source folder that was not installed; "
+        "run `pip install .` in it and start Python elsewhere"
+    ) from error
 
 
-def _check(package: str, built: str) -> None:
+def check_version(package: str, built: str) -> None:
+    """Check that the installed `package` is the version that tom was built for.
+
+    Raises:
+        ImportError: it is not; the message says which command mends it.
+    """
     installed = importlib.metadata.version(package).split("+")[0]
     if installed != built:
         raise ImportError(
@@ -25,11 +36,12 @@ def _check(package: str, built: str) -> None:
         )
 
 
-_check("torch", _build_info.TORCH_VERSION)
-_check("mujoco", _build_info.MUJOCO_VERSION)
-
-torch.ops.load_library(Path(__file__).with_name("libtom_ops.so"))
+check_version("torch", _build_info.TORCH_VERSION)
+check_version("mujoco", _build_info.MUJOCO_VERSION)
 
 from tom import _native  # noqa: E402
 
-__all__ = ["_native"]
+# The operators lie beside the extension, which an editable install keeps apart from this file.
+torch.ops.load_library(Path(_native.__file__).with_name("libtom_ops.so"))
+
+__all__ = ["_native", "check_version"]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tom.gym_vector import TomVectorEnv
+from tom.gym_vector import TomVectorEnv, box
 from tom.initial_states import InitialStates
 from tom.rows import RowLayout
 from tom.state import State
@@ -41,7 +41,7 @@ class Collector:
     ) -> None:
         self.env, self.layout, self.initial_states = env, layout, initial_states
         self._seeds, self._streams = seeds, streams
-        space = env.single_action_space
+        space = box(env.single_action_space)
         self.action_low = torch.as_tensor(space.low, device=streams.device)
         self.action_high = torch.as_tensor(space.high, device=streams.device)
         self.lowest_reward = torch.full((len(seeds),), torch.inf)

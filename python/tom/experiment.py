@@ -14,7 +14,7 @@ from tom.collector import Collector
 from tom.config import Config, ConfigError
 from tom.dynamics import DynamicsEnsemble
 from tom.evaluation import Evaluation
-from tom.gym_vector import TomVectorEnv, make_vector_env, termination_rule
+from tom.gym_vector import TomVectorEnv, box, make_vector_env, termination_rule
 from tom.initial_states import InitialStates
 from tom.model_buffer import ModelBuffer
 from tom.replays import Replays
@@ -26,7 +26,6 @@ from tom.state import State, stack_seeds, take_seed
 from tom.streams import RandomStreams
 from tom.tasks import find_task
 from tom.weighting import make_weighting
-
 
 DEFAULT_THREADS = 4
 
@@ -52,7 +51,7 @@ class Experiment:
             return RandomStreams(self.seeds, purpose, device)
 
         env = make_env(config, config.seeds, threads)
-        space = env.single_action_space
+        observation_space, space = box(env.single_observation_space), box(env.single_action_space)
         if not np.isfinite([space.low, space.high]).all():
             raise ConfigError(
                 f"env: given {config.env!r} with an unbounded action space, allowed are "
@@ -61,8 +60,8 @@ class Experiment:
         rule = termination_rule(None if config.termination == "task" else config.termination)
         rule = rule or env.terminated
         # An unknown rule shows now, not at the first rollout thousands of steps later.
-        rule(torch.zeros(1, *env.single_observation_space.shape))
-        layout = RowLayout(env.single_observation_space.shape[0], space.shape[0])
+        rule(torch.zeros(1, observation_space.shape[0]))
+        layout = RowLayout(observation_space.shape[0], space.shape[0])
         initial_states = InitialStates(layout.observation_size, streams("initial_states"))
         self.collector = Collector(env, layout, initial_states, self.seeds, streams("exploration"))
         self.initial_states = initial_states

@@ -280,3 +280,9 @@ def _flat(space: Box) -> Box:
 
 TomVectorEnv = BatchEnv | GymVectorEnv
 """What :func:`make_vector_env` returns."""
+
+
+def box(space: gymnasium.Space[Any]) -> Box:
+    """The space of one sub-environment, which is always a Box here."""
+    assert isinstance(space, Box)
+    return space

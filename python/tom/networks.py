@@ -125,12 +125,17 @@ class Adam:
         self, network: StackedMLP, learning_rate: float, *, weight_decay: float = 0.0
     ) -> None:
         self._network = network
-        self._settings = {"lr": learning_rate, "weight_decay": weight_decay, "fused": True}
+        self._learning_rate, self._weight_decay = learning_rate, weight_decay
         self.reset()
 
     def reset(self) -> None:
         """Forget the moments."""
-        self._adam = torch.optim.Adam([self._network.flat], **self._settings)
+        self._adam = torch.optim.Adam(
+            [self._network.flat],
+            lr=self._learning_rate,
+            weight_decay=self._weight_decay,
+            fused=True,
+        )
 
     def minimise(self, loss: Tensor) -> None:
         """One step down the gradient of the scalar `loss`.
