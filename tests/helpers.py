@@ -20,8 +20,23 @@ def filled_replays(rows: Tensor, capacity: int | None = None) -> Replays:
     return replays
 
 
-def linear_world(seeds: int, n: int, noise: float = 0.1) -> Tensor:
-    """Rows [S, n, W] of s' = s + 0.3 a + noise, r = s₀ − a, from standard normal s and a."""
-    s, a = torch.randn(seeds, n, 2), torch.randn(seeds, n, 1)
+def linear_world(seeds: int, n: int, noise: float = 0.1, push: float = 0.0) -> Tensor:
+    """Rows [S, n, W] of s' = s + 0.3 a + noise, r = s₀ − a; s ~ N(0, 1), a ~ N(push, 1)."""
+    s, a = torch.randn(seeds, n, 2), torch.randn(seeds, n, 1) + push
     following = s + 0.3 * a + noise * torch.randn(seeds, n, 2)
     return LAYOUT.join(s, a, following, s[..., 0] - a[..., 0], torch.zeros(seeds, n))
+
+
+def memoryless_world(seeds: int, n: int, push: float = 0.0) -> Tensor:
+    """Rows [S, n, W] of a world whose every state is a fresh N(0, 1), with a ~ N(push, 1), r = 0.
+
+    All policies visit the same states in it, so the density ratio of two policies' transitions is
+    that of their actions.
+    """
+    s, a = torch.randn(seeds, n, 2), torch.randn(seeds, n, 1) + push
+    return LAYOUT.join(s, a, torch.randn(seeds, n, 2), torch.zeros(seeds, n), torch.zeros(seeds, n))
+
+
+def two_policies(seeds: int, older: int, newer: int, push: float) -> Tensor:
+    """Rows of a policy with a ~ N(0, 1), then of one with a ~ N(push, 1), in that world."""
+    return torch.cat([memoryless_world(seeds, older), memoryless_world(seeds, newer, push)], dim=1)

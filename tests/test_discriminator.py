@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from conftest import streams
-from helpers import LAYOUT, filled_replays, linear_world
+from helpers import LAYOUT, filled_replays, linear_world, two_policies
 from tom.config import DiscriminatorConfig
 from tom.discriminator import Discriminator
 
@@ -23,8 +23,7 @@ CONFIG = DiscriminatorConfig(
 
 def test_logit_approaches_the_log_density_ratio() -> None:
     """The newest rows have actions shifted by 1; the buffer holds as many without the shift."""
-    rows = linear_world(2, 8000)
-    rows[:, 4000:, LAYOUT.action] += 1.0
+    rows = two_policies(2, 4000, 4000, push=1.0)
     discriminator = Discriminator(LAYOUT.transition.stop, CONFIG, streams(0, 1))
     metrics = discriminator.fit(filled_replays(rows))
     logit = discriminator.reward(rows[..., LAYOUT.transition])
@@ -47,8 +46,7 @@ def test_equal_distributions_give_a_logit_near_zero() -> None:
 
 
 def test_penalty_pulls_the_slope_towards_one() -> None:
-    rows = linear_world(1, 8000)
-    rows[:, 4000:, LAYOUT.action] += 4.0
+    rows = two_policies(1, 4000, 4000, push=4.0)
     slopes = {}
     for penalty in (0.0, 10.0):
         config = dataclasses.replace(CONFIG, gradient_penalty=penalty)
@@ -61,8 +59,7 @@ def test_penalty_pulls_the_slope_towards_one() -> None:
 
 
 def test_replay_label_bounds_the_reward_from_below() -> None:
-    rows = linear_world(1, 8000)
-    rows[:, 4000:, LAYOUT.action] += 6.0
+    rows = two_policies(1, 4000, 4000, push=6.0)
     config = dataclasses.replace(CONFIG, replay_label=0.1, steps=500)
     discriminator = Discriminator(LAYOUT.transition.stop, config, streams(0))
     discriminator.fit(filled_replays(rows))

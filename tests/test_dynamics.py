@@ -98,7 +98,7 @@ def test_held_out_rows_are_never_trained_on(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_each_seed_stops_by_itself_with_its_best_parameters() -> None:
     """Pure noise cannot be learned, so its seed stops early; the other one goes on improving."""
-    rows = linear_world(2, 2000)
+    rows = linear_world(2, 2000, noise=0.01)
     rows[0, :, LAYOUT.next_observation] = torch.randn(2000, 2)
     rows[0, :, LAYOUT.observation] = torch.randn(2000, 2)
     rows[0, :, LAYOUT.reward] = torch.randn(2000)
@@ -106,7 +106,7 @@ def test_each_seed_stops_by_itself_with_its_best_parameters() -> None:
         members=2,
         elites=1,
         hidden=(64, 64),
-        learning_rate=3e-3,
+        learning_rate=1e-3,
         epochs=20,
         patience=2,
         batches_per_epoch=20,

@@ -61,7 +61,7 @@ def test_log_reward_is_shifted_by_the_lowest_reward() -> None:
     buffer.extend([_numbered(-5, 10)])
     config = override(CONFIG, {"reward_transform": "log", "sac.real_fraction": 0.0})
     rewards = policy_batches(replays, buffer, config, torch.tensor([-3.0]))[..., LAYOUT.reward]
-    allowed = torch.log(torch.clamp(torch.arange(-5.0, 5.0) + 3, min=0) + 1)
+    allowed = torch.log1p(torch.clamp(torch.arange(-5.0, 5.0) + 3, min=0))
     assert set(rewards.flatten().tolist()) == set(allowed.tolist())
 
 

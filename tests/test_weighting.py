@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from conftest import CPU, streams
-from helpers import LAYOUT, filled_replays, linear_world
+from helpers import LAYOUT, filled_replays, linear_world, memoryless_world, two_policies
 from tom.config import Config, DiscriminatorConfig, DualQConfig, override
 from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ
@@ -17,12 +17,15 @@ from tom.weighting import OccupancyWeighting, RecencyWeighting, make_weighting, 
 SMALL = dataclasses.replace(
     Config(),
     discriminator=DiscriminatorConfig(hidden=(32, 32), steps=200, current_rows=500),
-    dual_q=DualQConfig(hidden=(32, 32), steps=300, learning_rate=1e-3),
+    dual_q=DualQConfig(hidden=(32, 32), steps=600, learning_rate=1e-3),
+    discount=0.9,
 )
+
+PUSH = 2.0
 
 
 def _policy(observations: torch.Tensor) -> torch.Tensor:
-    return torch.randn(*observations.shape[:-1], 1) + 1.0
+    return torch.randn(*observations.shape[:-1], 1) + PUSH
 
 
 def _initial(n: int) -> torch.Tensor:
@@ -58,8 +61,7 @@ def test_pmac_weighs_by_age_after_the_buffer_wrapped() -> None:
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_tom_prefers_the_current_policys_rows(divergence: str) -> None:
-    rows = linear_world(2, 3000)
-    rows[:, 2500:, LAYOUT.action] += 3.0
+    rows = two_policies(2, 2500, 500, push=PUSH)
     config = override(SMALL, {"divergence": divergence})
     weighting = OccupancyWeighting(LAYOUT, config, [0, 1], CPU)
     weights, metrics = weighting.update(filled_replays(rows), _initial, _policy)
@@ -78,9 +80,7 @@ def test_tom_is_uniform_until_the_current_rows_are_there() -> None:
 def test_dual_q_on_the_policys_own_data_gives_weights_near_one() -> None:
     """With R = 0 and data from the policy itself the optimum of (22) has δ = 0 and ξ* = 1."""
     n, gamma = 6000, 0.9
-    # A world without dynamics: every state, the first included, is a fresh standard normal.
-    s, following = torch.randn(1, n, 2), torch.randn(1, n, 2)
-    rows = LAYOUT.join(s, _policy(s), following, torch.zeros(1, n), torch.zeros(1, n))
+    rows = memoryless_world(1, n, push=PUSH)
     config = DualQConfig(hidden=(32, 32), steps=800, learning_rate=2e-3, l2=0.0)
     dual_q = DualQ(LAYOUT, DIVERGENCES["chi2"], config, gamma, streams(0))
     zeros = torch.zeros(1, n)

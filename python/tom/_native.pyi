@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -81,7 +80,7 @@ class Simulator:
     @property
     def nv(self) -> int: ...
     @property
-    def info_fields(self) -> Sequence[Any]: ...
+    def info_fields(self) -> list[tuple[str, bool, str, int, bool]]: ...
     @property
     def control_range(self) -> Float64: ...
     @property
