@@ -25,6 +25,11 @@ from tom.task_arguments import supported_ids
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]
 
 
+@pytest.fixture(autouse=True)
+def _mujoco_log_goes_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # Gymnasium's simulations write MUJOCO_LOG.TXT where they run
+
+
 def sync(env_id: str, num_envs: int, mode: AutoresetMode, steps: int) -> SyncVectorEnv:
     return SyncVectorEnv(
         [lambda: gymnasium.make(env_id, max_episode_steps=steps) for _ in range(num_envs)],

@@ -1,0 +1,155 @@
+"""Steps per second of BatchEnv beside everything else that runs these tasks.
+
+    pytest bench/test_bench_env.py --benchmark-only -s
+
+All contestants have 16 sub-environments and, where they have any, two threads; they take turns
+chunk by chunk in one process, and the median chunk counts, so that what else the machine does hits
+all of them. EnvPool takes part where it is installed (`pip install '.[bench]'`).
+
+Bare physics is MuJoCo's own `mujoco.batch` on the states of BatchEnv: before each of its steps,
+which alone is timed, it is set to BatchEnv's states and actions. It is the ceiling: no
+observations, rewards, episodes or resets. All others run their own episodes under the same
+distribution of actions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from mujoco.batch import Batch
+
+from tom import task_arguments
+from tom.batch_env import BatchEnv
+from tom.replay import ReplayBuffer
+
+try:
+    import envpool
+except ImportError:
+    envpool = None
+
+ENVS, THREADS, CHUNK, ROUNDS = 16, 2, 20, 15
+TASKS = ["Hopper-v5", "HalfCheetah-v5", "Ant-v5", "Walker2d-v5", "Humanoid-v5"]
+
+
+@pytest.fixture(autouse=True)
+def _mujoco_log_goes_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # Gymnasium's simulations write MUJOCO_LOG.TXT where they run
+
+
+class Contest:
+    """The contestants on one task, each a function that takes actions [CHUNK, N, A]."""
+
+    def __init__(self, env_id: str) -> None:
+        self.env = BatchEnv(env_id, ENVS, THREADS)
+        self.env.reset(seed=0)
+        task = task_arguments.resolve(env_id, {})
+        self._frame_skip = task.frame_skip
+        self._physics = Batch(mujoco.MjModel.from_xml_path(task.xml_path), ENVS, THREADS)
+        self._rng = np.random.default_rng(0)
+        make = [lambda: gymnasium.make(env_id)] * ENVS
+        self._others: dict[str, Any] = {"Gymnasium sync": SyncVectorEnv(make)}
+        self._others["Gymnasium async"] = AsyncVectorEnv(make)
+        if envpool is not None:
+            self._others["EnvPool"] = envpool.make_gymnasium(
+                env_id, num_envs=ENVS, num_threads=THREADS
+            )
+        for other in self._others.values():
+            other.reset()
+
+    def chunk(self) -> np.ndarray:
+        space = self.env.single_action_space
+        size = (CHUNK, *self.env.action_space.shape)
+        return self._rng.uniform(space.low, space.high, size).astype(np.float32)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds that each contestant needs for one chunk."""
+        actions = self.chunk()
+        taken = {"bare physics": 0.0, "BatchEnv": 0.0}
+        state = self.env._simulator.physics
+        control = self._physics.bind("ctrl")
+        for action in actions:
+            self._physics.state[:] = state
+            control[:] = action
+            taken["bare physics"] += timed(lambda: self._physics.step(nstep=self._frame_skip))
+            taken["BatchEnv"] += timed(lambda a=action: self.env.step(a))
+        for name, other in self._others.items():
+            taken[name] = timed(lambda o=other: [o.step(action) for action in actions])
+        return taken
+
+    def close(self) -> None:
+        self.env.close()
+        for other in self._others.values():
+            other.close()
+
+
+def timed(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("env_id", TASKS)
+def test_steps_per_second(env_id, benchmark, capsys):
+    contest = Contest(env_id)
+    contest.seconds()  # everyone's first steps
+    rounds = [contest.seconds() for _ in range(ROUNDS)]
+    median = {name: float(np.median([taken[name] for taken in rounds])) for name in rounds[0]}
+    ours = median["BatchEnv"]
+    with capsys.disabled():
+        print(f"\n{env_id}, {ENVS} environments, {contest.env.num_threads} threads")
+        for name, taken in sorted(median.items(), key=lambda item: item[1]):
+            rate = CHUNK * ENVS / taken
+            print(f"  {name:16s} {rate:9,.0f} steps/s   BatchEnv is {taken / ours:5.2f} times it")
+        if envpool is None:
+            print("  EnvPool is not installed: pip install '.[bench]'")
+    benchmark.extra_info.update({name: CHUNK * ENVS / taken for name, taken in median.items()})
+    actions = contest.chunk()
+    benchmark.pedantic(lambda: [contest.env.step(a) for a in actions], rounds=ROUNDS, iterations=1)
+    contest.close()
+
+
+@pytest.mark.parametrize("env_id", ["Hopper-v5", "HalfCheetah-v5"])
+def test_a_million_random_transitions_into_replay(env_id, benchmark, capsys):
+    """Straight into the buffer, and by way of Python: rows joined there and appended."""
+    million = 1_000_000
+    with BatchEnv(env_id, ENVS, THREADS, autoreset_mode="SameStep") as env:
+        (size,), (action_size,) = env.single_observation_space.shape, env.single_action_space.shape
+        buffer = ReplayBuffer(million, 2 * size + action_size + 2)
+        rng = np.random.default_rng(0)
+        low, high = env.single_action_space.low, env.single_action_space.high
+        actions = rng.uniform(low, high, (1000, ENVS, action_size)).astype(np.float32)
+        env.reset(seed=0)
+
+        def by_python() -> None:
+            before = env.observations
+            for action in actions:
+                observations, rewards, terminated, _, _ = env.step(action)
+                end = np.stack((rewards, terminated), axis=1)
+                rows = np.concatenate((before, action, env.final_observations, end), axis=1)
+                buffer.append(rows.astype(np.float32))
+                before = observations
+
+        def straight() -> None:
+            for action in actions:
+                env.step(action, into=buffer)
+
+        baseline = timed(by_python)
+
+        def collect() -> None:
+            while buffer.total_appended < million:
+                straight()
+
+        begun = buffer.total_appended
+        taken = timed(lambda: benchmark.pedantic(collect, rounds=1, iterations=1))
+    assert len(buffer) == million
+    with capsys.disabled():
+        print(f"\n{env_id}, {ENVS} environments, {THREADS} threads")
+        print(f"  rows joined in Python  {len(actions) * ENVS / baseline:9,.0f} transitions/s")
+        print(f"  step(into=buffer)      {(million - begun) / taken:9,.0f} transitions/s")
