@@ -22,8 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-State = dict[str, Any]
-"""str → tensor, int, float, str, bool, None, or a dict, list or tuple of these."""
+from tom.state import State
 
 MANIFEST = "manifest.json"
 VERSION = 1

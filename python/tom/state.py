@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 State = dict[str, Any]
+"""str → tensor, int, float, str, bool, None, or a dict, list or tuple of these."""
 
 
 def take_seed(state: State, seed: int) -> State:
