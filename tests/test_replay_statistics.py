@@ -1,10 +1,10 @@
 """Draws follow the weights: chi-square tests on a million draws, and a control that must fail.
 
-Power. The chi-square statistic of N draws over k cells is noncentral with λ = N Σ (p_i - q_i)² / q_i
-if the true probabilities are p and the tested ones q. At N = 10⁶ and k = 64, a sampler that gets
-every probability wrong by a relative 1.5 % (alternating in sign) has λ = 225 and is caught with
-probability above 0.9999 at the level 10⁻⁶ used here; test_power computes it. The seeds are fixed, so
-the tests do not fail by chance.
+Power. The chi-square statistic of N draws over k cells, with true probabilities p and tested ones
+q, is noncentral with λ = N Σ (p_i - q_i)² / q_i. At N = 10⁶ and k = 64, a sampler that gets every
+probability wrong by a relative 1.5 % (alternating in sign) has λ = 225 and is caught with
+probability above 0.9999 at the level 10⁻⁶ used here; test_power computes it. The seeds are fixed,
+so the tests do not fail by chance.
 """
 
 import numpy as np

@@ -39,7 +39,7 @@ inline std::uint64_t relaxed_bits(std::uint64_t& x) {
 }
 
 // The sum of 16 weights, in one fixed order: of vectors in a rewrite, of single loads in an update.
-inline double block_sum(Eight low, Eight high) {
+inline double block_sum(const Eight& low, const Eight& high) {
   const Eight s8 = low + high;
   const Four s4 =
       __builtin_shufflevector(s8, s8, 0, 1, 2, 3) + __builtin_shufflevector(s8, s8, 4, 5, 6, 7);

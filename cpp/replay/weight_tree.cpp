@@ -29,11 +29,11 @@ std::size_t padded_sum(std::size_t capacity) {
 }
 
 template <class T>
-Eight load_eight(const T* from) {
+void load_eight(const T* from, Eight& w) {
   using Narrow [[gnu::vector_size(8 * sizeof(T))]] = T;
   Narrow narrow;
   std::memcpy(&narrow, from, sizeof narrow);
-  return __builtin_convertvector(narrow, Eight);
+  w = __builtin_convertvector(narrow, Eight) + 0.0;  // -0.0 becomes 0.0
 }
 
 // See weight_tree.h: `compute` sums the children and stores what it finds.
@@ -83,17 +83,18 @@ bool WeightTree::rebuild(std::span<const T> weights) {
   double* const totals = levels_[0].totals;
   const std::size_t full = weights.size() / kFan;
   EightWords largest = {};
-  const auto copy = [&](std::size_t at) {
-    const Eight w = load_eight(weights.data() + at) + 0.0;  // -0.0 becomes 0.0
+  const auto copy = [&](std::size_t at, Eight& w) {
+    load_eight(weights.data() + at, w);
     std::memcpy(leaves + at, &w, sizeof w);
     EightWords words;
     std::memcpy(&words, &w, sizeof w);
     largest = words > largest ? words : largest;
-    return w;
   };
+  Eight low;
+  Eight high;
   for (std::size_t block = 0; block < full; ++block) {
-    const Eight low = copy(block * kFan);
-    const Eight high = copy(block * kFan + 8);
+    copy(block * kFan, low);
+    copy(block * kFan + 8, high);
     totals[block] = block_sum(low, high);
   }
   bool good = true;

@@ -1,0 +1,203 @@
+"""The replay buffer beside cumsum + searchsorted in torch, and cpprb where it is installed.
+
+    pytest bench/test_bench_replay.py --benchmark-only
+
+Each test times its baseline in the same run, alternating with the buffer (A B A B ...), and prints
+both medians and their ratio. The sums of the baseline are float64, and it gets the faster of one
+thread and torch's default.
+"""
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tom.replay import ReplayBuffer
+
+WIDTH = 64
+SIZES = [100_000, 1_000_000]
+
+
+def median_times(*calls: Callable[[], Any], rounds: int = 30) -> list[float]:
+    """Median seconds of each call; the calls take turns, each after one untimed call of its own."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for call, own in zip(calls, times, strict=True):
+            call()
+            begin = time.perf_counter()
+            call()
+            own.append(time.perf_counter() - begin)
+    return [statistics.median(own) for own in times]
+
+
+def with_threads(n: int, call: Callable[[], Any]) -> Callable[[], Any]:
+    def run() -> None:
+        torch.set_num_threads(n)
+        call()
+
+    return run
+
+
+@pytest.fixture
+def compare(benchmark: Any) -> Any:
+    """Time a call against baselines, print the ratios, and leave the call to pytest-benchmark."""
+
+    def run(call: Callable[[], Any], baselines: dict[str, Callable[[], Any]]) -> None:
+        threads = torch.get_num_threads()
+        names, calls = ["tom"], [call]
+        for name, baseline in baselines.items():
+            if name.startswith("torch"):
+                calls += [with_threads(1, baseline), with_threads(threads, baseline)]
+                names += [name, name]
+            else:
+                calls.append(baseline)
+                names.append(name)
+        times = median_times(*calls)
+        torch.set_num_threads(threads)
+        ours = times[0]
+        print(f"\n  tom {ours * 1e6:10.1f} us")
+        for name in baselines:
+            theirs = min(t for n, t in zip(names, times, strict=True) if n == name)
+            print(f"  {name} {theirs * 1e6:10.1f} us   ratio {theirs / ours:5.1f}")
+            benchmark.extra_info[name] = theirs / ours
+        benchmark(call)
+
+    return run
+
+
+class Case:
+    """A full buffer with random weights, and the baselines in the same state."""
+
+    def __init__(self, n: int, width: int = 1) -> None:
+        self.n = n
+        self.buffer = ReplayBuffer(n, width)
+        self.buffer.append(torch.rand(n, width))
+        self.weights = torch.rand(n)
+        self.buffer.set_weights(self.weights)
+        self.prefix = self.weights.cumsum(0, dtype=torch.float64)
+
+    def torch_set(self) -> None:
+        self.prefix = self.weights.cumsum(0, dtype=torch.float64)
+
+    def torch_draw(self, k: int) -> torch.Tensor:
+        u = torch.rand(k, dtype=torch.float64) * self.prefix[-1]
+        return torch.searchsorted(self.prefix, u, right=True)
+
+
+def cpprb_buffer(n: int, width: int) -> Any | None:
+    """A prioritized buffer of cpprb in the same state, or None if it is not installed."""
+    try:
+        import cpprb
+    except ImportError:
+        return None
+    buffer = cpprb.PrioritizedReplayBuffer(n, {"row": {"shape": width}}, alpha=1.0)
+    rng = np.random.default_rng(0)
+    for part in np.array_split(np.arange(n), max(1, n // 10_000)):
+        rows = rng.random((len(part), width), dtype=np.float32)
+        buffer.add(row=rows, priorities=rng.random(len(part), dtype=np.float32))
+    return buffer
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_set_all_weights(compare: Any, n: int) -> None:
+    case = Case(n)
+    baselines: dict[str, Callable[[], Any]] = {"torch cumsum": case.torch_set}
+    if (peer := cpprb_buffer(n, 1)) is not None:
+        idx, w = np.arange(n), case.weights.numpy()
+        baselines["cpprb"] = lambda: peer.update_priorities(idx, w)
+    target = torch.empty(n, dtype=torch.float64)
+    baselines["copy of the weights as float64"] = lambda: target.copy_(case.weights)
+    compare(lambda: case.buffer.set_weights(case.weights), baselines)
+
+
+@pytest.mark.parametrize("k", [256, 100_000])
+@pytest.mark.parametrize("n", SIZES)
+def test_draw(compare: Any, n: int, k: int) -> None:
+    case = Case(n)
+    compare(lambda: case.buffer.draw(k), {"torch rand + searchsorted": lambda: case.torch_draw(k)})
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_draw_and_gather_256_rows(compare: Any, n: int) -> None:
+    case = Case(n, WIDTH)
+    rows = case.buffer.rows
+    baselines: dict[str, Callable[[], Any]] = {
+        "torch searchsorted + index": lambda: rows[case.torch_draw(256)]
+    }
+    if (peer := cpprb_buffer(n, WIDTH)) is not None:
+        baselines["cpprb"] = lambda: peer.sample(256, beta=0.4)
+    compare(lambda: case.buffer.sample(256), baselines)
+
+
+@pytest.mark.parametrize("n", [10_000, *SIZES])
+def test_update_256_weights(compare: Any, n: int) -> None:
+    case = Case(n)
+    batches = [(torch.randint(n, (256,)), torch.rand(256)) for _ in range(64)]
+    turn = iter(range(10**9))
+
+    def update() -> None:
+        case.buffer.update_weights(*batches[next(turn) % 64])
+
+    baselines: dict[str, Callable[[], Any]] = {}
+    if (peer := cpprb_buffer(n, 1)) is not None:
+
+        def peer_update() -> None:
+            idx, w = batches[next(turn) % 64]
+            peer.update_priorities(idx.numpy(), w.numpy())
+
+        baselines["cpprb"] = peer_update
+    compare(update, baselines)
+
+
+def test_memory_bandwidth(benchmark: Any) -> None:
+    """Bytes that set_weights must move (4 in, 8 out per weight) against a plain copy."""
+    case = Case(1_000_000)
+    source, target = torch.rand(4_000_000), torch.empty(4_000_000)
+    ours, copy = median_times(
+        lambda: case.buffer.set_weights(case.weights), lambda: target.copy_(source)
+    )
+    rates = 12 * case.n / ours, 8 * len(source) / copy
+    print(f"\n  set_weights {rates[0] / 1e9:.1f} GB/s, copy {rates[1] / 1e9:.1f} GB/s")
+    print(f"  fraction {rates[0] / rates[1]:.2f}")
+    benchmark.extra_info["fraction"] = rates[0] / rates[1]
+    benchmark(lambda: case.buffer.set_weights(case.weights))
+
+
+@pytest.mark.parametrize("producers", [1, 2, 4])
+def test_producers_while_one_thread_draws(benchmark: Any, producers: int) -> None:
+    case = Case(100_000, WIDTH)
+    rows = torch.rand(256, WIDTH)
+    stop = threading.Event()
+    drawn = [0]
+
+    def draw() -> None:
+        while not stop.is_set():
+            case.buffer.sample(256)
+            drawn[0] += 256
+
+    def produce() -> None:
+        for _ in range(400 // producers):
+            case.buffer.append(rows)
+
+    def run() -> None:
+        threads = [threading.Thread(target=produce) for _ in range(producers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    drawer = threading.Thread(target=draw)
+    drawer.start()
+    begin = time.perf_counter()
+    benchmark.pedantic(run, rounds=5, warmup_rounds=1)
+    seconds = time.perf_counter() - begin
+    stop.set()
+    drawer.join()
+    appended = 6 * (400 // producers) * producers * 256
+    print(f"\n  {producers} producers: {appended / seconds / 1e6:.2f} M rows/s appended,", end="")
+    print(f" {drawn[0] / seconds / 1e6:.2f} M rows/s drawn")
