@@ -5,30 +5,17 @@ Every line compares alternating calls within one run: baseline, operator, baseli
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from itertools import pairwise
-from statistics import median
 
 import pytest
 import torch
 from torch import Tensor
 
+from timing import alternate
 from tom import ops, reference
 
 ROUNDS = 300
-
-
-def alternate(*functions: Callable[[], object]) -> list[float]:
-    """Median seconds of each function, called in turns so that all meet the same conditions."""
-    times: list[list[float]] = [[] for _ in functions]
-    for round_ in range(ROUNDS + 10):
-        for function, record in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            if round_ >= 10:
-                record.append(time.perf_counter() - start)
-    return [median(record) for record in times]
 
 
 def report(capsys: pytest.CaptureFixture[str], name: str, **microseconds: float) -> None:
@@ -120,7 +107,7 @@ def test_stacked_mlp_forward_and_backward(name, benchmark, capsys):
             return torch.autograd.grad(out, list(network.parameters()), torch.ones_like(out))
 
         functions["nn.Sequential"] = plain
-    times = alternate(*functions.values())
+    times = alternate(*functions.values(), rounds=ROUNDS)
     report(capsys, name, **dict(zip(functions, times, strict=True)))
     benchmark(functions["operator"])
 
@@ -143,7 +130,7 @@ def test_stacked_mlp_input_gradient_only(benchmark, capsys):
     report(
         capsys,
         "SAC critics, gradient of x",
-        **dict(zip(functions, alternate(*functions.values()), strict=True)),
+        **dict(zip(functions, alternate(*functions.values(), rounds=ROUNDS), strict=True)),
     )
     benchmark(functions["operator"])
 
@@ -163,7 +150,7 @@ def test_stacked_mlp_inference(batch, benchmark, capsys):
         with torch.no_grad():
             return network(rows)
 
-    first, second = alternate(operator, plain)
+    first, second = alternate(operator, plain, rounds=ROUNDS)
     report(
         capsys, f"SAC actor, inference, B = {batch}", operator=first, **{"nn.Sequential": second}
     )
@@ -184,7 +171,7 @@ def test_stacked_mlp_gradient_penalty(benchmark, capsys):
     def operator():
         return step(ops.stacked_mlp)
 
-    first, second = alternate(operator, lambda: step(reference.stacked_mlp))
+    first, second = alternate(operator, lambda: step(reference.stacked_mlp), rounds=ROUNDS)
     report(capsys, "discriminator, gradient penalty", operator=first, reference=second)
     benchmark(operator)
 
@@ -203,7 +190,9 @@ def test_weighted_gaussian_nll(benchmark, capsys):
     def operator():
         return step(ops.weighted_gaussian_nll)
 
-    first, second = alternate(operator, lambda: step(reference.weighted_gaussian_nll))
+    first, second = alternate(
+        operator, lambda: step(reference.weighted_gaussian_nll), rounds=ROUNDS
+    )
     report(capsys, "weighted_gaussian_nll [1, 7, 256, 12]", operator=first, reference=second)
     benchmark(operator)
 
@@ -217,7 +206,7 @@ def test_occupancy_weights(divergence, benchmark, capsys):
         return ops.occupancy_weights(delta, divergence, 10.0)
 
     first, second = alternate(
-        operator, lambda: reference.occupancy_weights(delta, divergence, 10.0)
+        operator, lambda: reference.occupancy_weights(delta, divergence, 10.0), rounds=ROUNDS
     )
     report(capsys, f"occupancy_weights {divergence} [1, 100000]", operator=first, reference=second)
     benchmark(operator)

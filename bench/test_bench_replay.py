@@ -7,7 +7,6 @@ both medians and their ratio. The sums of the baseline are float64, and it gets 
 thread and torch's default.
 """
 
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -17,22 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from timing import alternate
 from tom.replay import ReplayBuffer
 
 WIDTH = 64
 SIZES = [100_000, 1_000_000]
-
-
-def median_times(*calls: Callable[[], Any], rounds: int = 30) -> list[float]:
-    """Median seconds of each call; the calls take turns, each after one untimed call of its own."""
-    times: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds):
-        for call, own in zip(calls, times, strict=True):
-            call()
-            begin = time.perf_counter()
-            call()
-            own.append(time.perf_counter() - begin)
-    return [statistics.median(own) for own in times]
 
 
 def with_threads(n: int, call: Callable[[], Any]) -> Callable[[], Any]:
@@ -44,7 +32,7 @@ def with_threads(n: int, call: Callable[[], Any]) -> Callable[[], Any]:
 
 
 @pytest.fixture
-def compare(benchmark: Any) -> Any:
+def compare(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> Any:
     """Time a call against baselines, print the ratios, and leave the call to pytest-benchmark."""
 
     def run(call: Callable[[], Any], baselines: dict[str, Callable[[], Any]]) -> None:
@@ -57,14 +45,16 @@ def compare(benchmark: Any) -> Any:
             else:
                 calls.append(baseline)
                 names.append(name)
-        times = median_times(*calls)
+        times = alternate(*calls, rounds=30, warm_each=True)
         torch.set_num_threads(threads)
         ours = times[0]
-        print(f"\n  tom {ours * 1e6:10.1f} us")
+        lines = [f"\n  tom {ours * 1e6:10.1f} us"]
         for name in baselines:
             theirs = min(t for n, t in zip(names, times, strict=True) if n == name)
-            print(f"  {name} {theirs * 1e6:10.1f} us   ratio {theirs / ours:5.1f}")
+            lines.append(f"  {name} {theirs * 1e6:10.1f} us   ratio {theirs / ours:5.1f}")
             benchmark.extra_info[name] = theirs / ours
+        with capsys.disabled():
+            print("\n".join(lines))
         benchmark(call)
 
     return run
@@ -154,22 +144,28 @@ def test_update_256_weights(compare: Any, n: int) -> None:
     compare(update, baselines)
 
 
-def test_memory_bandwidth(benchmark: Any) -> None:
+def test_memory_bandwidth(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Bytes that set_weights must move (4 in, 8 out per weight) against a plain copy."""
     case = Case(1_000_000)
     source, target = torch.rand(4_000_000), torch.empty(4_000_000)
-    ours, copy = median_times(
-        lambda: case.buffer.set_weights(case.weights), lambda: target.copy_(source)
+    ours, copy = alternate(
+        lambda: case.buffer.set_weights(case.weights),
+        lambda: target.copy_(source),
+        rounds=30,
+        warm_each=True,
     )
     rates = 12 * case.n / ours, 8 * len(source) / copy
-    print(f"\n  set_weights {rates[0] / 1e9:.1f} GB/s, copy {rates[1] / 1e9:.1f} GB/s")
-    print(f"  fraction {rates[0] / rates[1]:.2f}")
+    with capsys.disabled():
+        print(f"\n  set_weights {rates[0] / 1e9:.1f} GB/s, copy {rates[1] / 1e9:.1f} GB/s")
+        print(f"  fraction {rates[0] / rates[1]:.2f}")
     benchmark.extra_info["fraction"] = rates[0] / rates[1]
     benchmark(lambda: case.buffer.set_weights(case.weights))
 
 
 @pytest.mark.parametrize("producers", [1, 2, 4])
-def test_producers_while_one_thread_draws(benchmark: Any, producers: int) -> None:
+def test_producers_while_one_thread_draws(
+    benchmark: Any, producers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     case = Case(100_000, WIDTH)
     rows = torch.rand(256, WIDTH)
     stop = threading.Event()
@@ -199,5 +195,8 @@ def test_producers_while_one_thread_draws(benchmark: Any, producers: int) -> Non
     stop.set()
     drawer.join()
     appended = 6 * (400 // producers) * producers * 256
-    print(f"\n  {producers} producers: {appended / seconds / 1e6:.2f} M rows/s appended,", end="")
-    print(f" {drawn[0] / seconds / 1e6:.2f} M rows/s drawn")
+    with capsys.disabled():
+        print(
+            f"\n  {producers} producers: {appended / seconds / 1e6:.2f} M rows/s appended, "
+            f"{drawn[0] / seconds / 1e6:.2f} M rows/s drawn"
+        )

@@ -5,15 +5,14 @@ Every line compares alternating calls within one run: baseline, stack, baseline,
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from statistics import median
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timing import alternate
 from tom.config import SACConfig
 from tom.rows import RowLayout
 from tom.sac import SAC
@@ -86,23 +85,12 @@ def _stack(seeds: int) -> Callable[[], object]:
     return lambda: sac.update(rows)
 
 
-def _alternate(*functions: Callable[[], object]) -> list[float]:
-    times: list[list[float]] = [[] for _ in functions]
-    for round_ in range(ROUNDS + 5):
-        for function, record in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            if round_ >= 5:
-                record.append(time.perf_counter() - start)
-    return [median(record) for record in times]
-
-
 def test_one_seed_beside_a_plain_program(benchmark, capsys):
     torch.manual_seed(0)
     plain, rows = PlainSAC(), torch.randn(256, LAYOUT.width)
     rows[..., LAYOUT.terminated] = 0
     stack = _stack(1)
-    baseline, ours = _alternate(lambda: plain.update(rows), stack)
+    baseline, ours = alternate(lambda: plain.update(rows), stack, rounds=ROUNDS)
     with capsys.disabled():
         print(
             f"\n  SAC update, {torch.get_num_threads()} threads: plain {1e3 * baseline:.2f} ms, "
@@ -114,7 +102,7 @@ def test_one_seed_beside_a_plain_program(benchmark, capsys):
 @pytest.mark.parametrize("seeds", [2, 4, 8])
 def test_k_seeds_beside_k_runs(seeds, benchmark, capsys):
     one, several = _stack(1), _stack(seeds)
-    baseline, ours = _alternate(one, several)
+    baseline, ours = alternate(one, several, rounds=ROUNDS)
     with capsys.disabled():
         print(
             f"\n  SAC update, {torch.get_num_threads()} threads: {seeds} seeds in one stack "

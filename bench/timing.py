@@ -1,0 +1,30 @@
+"""How all benchmarks compare: in turns within one run, by medians."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+
+def alternate(
+    *calls: Callable[[], object], rounds: int = 100, warm_each: bool = False
+) -> list[float]:
+    """Median seconds of each call, made in turns (A B A B …) so that all meet the same conditions.
+
+    Args:
+        calls: what to time.
+        rounds: timed calls of each, after a tenth as many untimed ones.
+        warm_each: precede every timed call by an untimed one of its own, so that none pays for
+            what the others left in the caches.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    for round_ in range(rounds + rounds // 10):
+        for call, record in zip(calls, times, strict=True):
+            if warm_each:
+                call()
+            start = time.perf_counter()
+            call()
+            if round_ >= rounds // 10:
+                record.append(time.perf_counter() - start)
+    return [median(record) for record in times]
