@@ -1,6 +1,7 @@
 """The operators against the plain PyTorch reference, and against their bare matrix products.
 
-Every line compares alternating calls within one run: baseline, operator, baseline, ... medians.
+Every line has medians of alternating calls within one run, and in brackets their ratio to the
+operator: above 1, the operator is faster.
 """
 
 from __future__ import annotations
@@ -16,29 +17,31 @@ from torch import Tensor
 
 from tom import ops, reference
 
-ROUNDS = 300
+ROUNDS, SECONDS = 300, 10.0  # at most, per comparison
 
 
-def alternate(*functions: Callable[[], object]) -> list[float]:
-    """Median seconds of each function, called in turns so that all meet the same conditions."""
-    times: list[list[float]] = [[] for _ in functions]
+def compare(
+    capsys: pytest.CaptureFixture[str], name: str, functions: dict[str, Callable[[], object]]
+) -> None:
+    """Print the median time of each function, and its ratio to the first.
+
+    They are called in turns, so that all meet the same conditions of the machine.
+    """
+    times: dict[str, list[float]] = {label: [] for label in functions}
+    end = time.perf_counter() + SECONDS
     for round_ in range(ROUNDS + 10):
-        for function, record in zip(functions, times, strict=True):
+        for label, function in functions.items():
             start = time.perf_counter()
             function()
             if round_ >= 10:
-                record.append(time.perf_counter() - start)
-    return [median(record) for record in times]
-
-
-def report(capsys: pytest.CaptureFixture[str], name: str, **microseconds: float) -> None:
-    operator = microseconds["operator"]
-    parts = [
-        f"{label} {1e6 * t:8.1f} µs" + (f" ({t / operator:5.2f} x)" if label != "operator" else "")
-        for label, t in microseconds.items()
-    ]
+                times[label].append(time.perf_counter() - start)
+        if round_ > 20 and time.perf_counter() > end:
+            break
+    medians = {label: 1e6 * median(record) for label, record in times.items()}
+    first = next(iter(medians.values()))
+    parts = [f"{label} {t:.0f} µs ({t / first:.2f})" for label, t in medians.items()]
     with capsys.disabled():
-        print(f"\n  {name:42s} {torch.get_num_threads()} threads  " + "  ".join(parts), end="")
+        print(f"\n  {name}, {torch.get_num_threads()} threads: " + ", ".join(parts), end="")
 
 
 # name: members, members of x, sizes, activation
@@ -120,8 +123,7 @@ def test_stacked_mlp_forward_and_backward(name, benchmark, capsys):
             return torch.autograd.grad(out, list(network.parameters()), torch.ones_like(out))
 
         functions["nn.Sequential"] = plain
-    times = alternate(*functions.values())
-    report(capsys, name, **dict(zip(functions, times, strict=True)))
+    compare(capsys, name, functions)
     benchmark(functions["operator"])
 
 
@@ -140,11 +142,7 @@ def test_stacked_mlp_input_gradient_only(benchmark, capsys):
         "bare products": bare_products(x, weights, need_x=True, need_parameters=False),
         "reference": lambda: step(reference.stacked_mlp),
     }
-    report(
-        capsys,
-        "SAC critics, gradient of x",
-        **dict(zip(functions, alternate(*functions.values()), strict=True)),
-    )
+    compare(capsys, "SAC critics, gradient of x", functions)
     benchmark(functions["operator"])
 
 
@@ -163,10 +161,8 @@ def test_stacked_mlp_inference(batch, benchmark, capsys):
         with torch.no_grad():
             return network(rows)
 
-    first, second = alternate(operator, plain)
-    report(
-        capsys, f"SAC actor, inference, B = {batch}", operator=first, **{"nn.Sequential": second}
-    )
+    functions = {"operator": operator, "nn.Sequential": plain}
+    compare(capsys, f"SAC actor, inference, B = {batch}", functions)
     benchmark(operator)
 
 
@@ -181,31 +177,31 @@ def test_stacked_mlp_gradient_penalty(benchmark, capsys):
         penalty = (slope.norm(dim=-1) - 1).square().mean()
         return torch.autograd.grad(penalty, weights)
 
-    def operator():
-        return step(ops.stacked_mlp)
-
-    first, second = alternate(operator, lambda: step(reference.stacked_mlp))
-    report(capsys, "discriminator, gradient penalty", operator=first, reference=second)
-    benchmark(operator)
+    functions = {
+        "operator": lambda: step(ops.stacked_mlp),
+        "reference": lambda: step(reference.stacked_mlp),
+    }
+    compare(capsys, "discriminator, gradient penalty", functions)
+    benchmark(functions["operator"])
 
 
 def test_weighted_gaussian_nll(benchmark, capsys):
     torch.manual_seed(0)
-    output = torch.randn(1, 7, 256, 24, requires_grad=True)
+    mean, log_var = (torch.randn(1, 7, 256, 12, requires_grad=True) for _ in range(2))
     lower = torch.full((1, 7, 12), -10.0, requires_grad=True)
     upper = torch.full((1, 7, 12), 0.5, requires_grad=True)
     target, delta = torch.randn(1, 7, 256, 12), torch.randn(1, 7, 256)
 
     def step(function):
-        loss, _, _ = function(*output.chunk(2, dim=-1), lower, upper, target, delta=delta)
-        return torch.autograd.grad(loss.sum(), [output, lower, upper])
+        loss, _, _ = function(mean, log_var, lower, upper, target, delta=delta)
+        return torch.autograd.grad(loss.sum(), [mean, log_var, lower, upper])
 
-    def operator():
-        return step(ops.weighted_gaussian_nll)
-
-    first, second = alternate(operator, lambda: step(reference.weighted_gaussian_nll))
-    report(capsys, "weighted_gaussian_nll [1, 7, 256, 12]", operator=first, reference=second)
-    benchmark(operator)
+    functions = {
+        "operator": lambda: step(ops.weighted_gaussian_nll),
+        "reference": lambda: step(reference.weighted_gaussian_nll),
+    }
+    compare(capsys, "weighted_gaussian_nll [1, 7, 256, 12]", functions)
+    benchmark(functions["operator"])
 
 
 @pytest.mark.parametrize("divergence", ["chi2", "kl"])
@@ -213,11 +209,9 @@ def test_occupancy_weights(divergence, benchmark, capsys):
     torch.manual_seed(0)
     delta = torch.randn(1, 100_000)
 
-    def operator():
-        return ops.occupancy_weights(delta, divergence, 10.0)
-
-    first, second = alternate(
-        operator, lambda: reference.occupancy_weights(delta, divergence, 10.0)
-    )
-    report(capsys, f"occupancy_weights {divergence} [1, 100000]", operator=first, reference=second)
-    benchmark(operator)
+    functions = {
+        "operator": lambda: ops.occupancy_weights(delta, divergence, 10.0),
+        "reference": lambda: reference.occupancy_weights(delta, divergence, 10.0),
+    }
+    compare(capsys, f"occupancy_weights {divergence} [1, 100000]", functions)
+    benchmark(functions["operator"])
