@@ -1,6 +1,7 @@
 """The operators against the plain PyTorch reference, and against their bare matrix products.
 
-Every line compares alternating calls within one run: baseline, operator, baseline, ... medians.
+Every line has medians of alternating calls within one run, and in brackets their ratio to the
+operator: above 1, the operator is faster.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from torch import Tensor
 from timing import alternate
 from tom import ops, reference
 
-ROUNDS = 300
+ROUNDS, SECONDS = 300, 10.0  # at most, per comparison
 
 
-def report(capsys: pytest.CaptureFixture[str], name: str, **microseconds: float) -> None:
-    operator = microseconds["operator"]
+def compare(
+    capsys: pytest.CaptureFixture[str], name: str, functions: dict[str, Callable[[], object]]
+) -> None:
+    """Print the median time of each function, and its ratio to the first."""
+    times = alternate(*functions.values(), rounds=ROUNDS, seconds=SECONDS)
     parts = [
-        f"{label} {1e6 * t:8.1f} µs" + (f" ({t / operator:5.2f} x)" if label != "operator" else "")
-        for label, t in microseconds.items()
+        f"{label} {1e6 * t:.0f} µs ({t / times[0]:.2f})"
+        for label, t in zip(functions, times, strict=True)
     ]
     with capsys.disabled():
-        print(f"\n  {name:42s} {torch.get_num_threads()} threads  " + "  ".join(parts), end="")
+        print(f"\n  {name}, {torch.get_num_threads()} threads: " + ", ".join(parts), end="")
 
 
 # name: members, members of x, sizes, activation
@@ -107,8 +111,7 @@ def test_stacked_mlp_forward_and_backward(name, benchmark, capsys):
             return torch.autograd.grad(out, list(network.parameters()), torch.ones_like(out))
 
         functions["nn.Sequential"] = plain
-    times = alternate(*functions.values(), rounds=ROUNDS)
-    report(capsys, name, **dict(zip(functions, times, strict=True)))
+    compare(capsys, name, functions)
     benchmark(functions["operator"])
 
 
@@ -127,11 +130,7 @@ def test_stacked_mlp_input_gradient_only(benchmark, capsys):
         "bare products": bare_products(x, weights, need_x=True, need_parameters=False),
         "reference": lambda: step(reference.stacked_mlp),
     }
-    report(
-        capsys,
-        "SAC critics, gradient of x",
-        **dict(zip(functions, alternate(*functions.values(), rounds=ROUNDS), strict=True)),
-    )
+    compare(capsys, "SAC critics, gradient of x", functions)
     benchmark(functions["operator"])
 
 
@@ -150,10 +149,8 @@ def test_stacked_mlp_inference(batch, benchmark, capsys):
         with torch.no_grad():
             return network(rows)
 
-    first, second = alternate(operator, plain, rounds=ROUNDS)
-    report(
-        capsys, f"SAC actor, inference, B = {batch}", operator=first, **{"nn.Sequential": second}
-    )
+    functions = {"operator": operator, "nn.Sequential": plain}
+    compare(capsys, f"SAC actor, inference, B = {batch}", functions)
     benchmark(operator)
 
 
@@ -168,33 +165,31 @@ def test_stacked_mlp_gradient_penalty(benchmark, capsys):
         penalty = (slope.norm(dim=-1) - 1).square().mean()
         return torch.autograd.grad(penalty, weights)
 
-    def operator():
-        return step(ops.stacked_mlp)
-
-    first, second = alternate(operator, lambda: step(reference.stacked_mlp), rounds=ROUNDS)
-    report(capsys, "discriminator, gradient penalty", operator=first, reference=second)
-    benchmark(operator)
+    functions = {
+        "operator": lambda: step(ops.stacked_mlp),
+        "reference": lambda: step(reference.stacked_mlp),
+    }
+    compare(capsys, "discriminator, gradient penalty", functions)
+    benchmark(functions["operator"])
 
 
 def test_weighted_gaussian_nll(benchmark, capsys):
     torch.manual_seed(0)
-    output = torch.randn(1, 7, 256, 24, requires_grad=True)
+    mean, log_var = (torch.randn(1, 7, 256, 12, requires_grad=True) for _ in range(2))
     lower = torch.full((1, 7, 12), -10.0, requires_grad=True)
     upper = torch.full((1, 7, 12), 0.5, requires_grad=True)
     target, delta = torch.randn(1, 7, 256, 12), torch.randn(1, 7, 256)
 
     def step(function):
-        loss, _, _ = function(*output.chunk(2, dim=-1), lower, upper, target, delta=delta)
-        return torch.autograd.grad(loss.sum(), [output, lower, upper])
+        loss, _, _ = function(mean, log_var, lower, upper, target, delta=delta)
+        return torch.autograd.grad(loss.sum(), [mean, log_var, lower, upper])
 
-    def operator():
-        return step(ops.weighted_gaussian_nll)
-
-    first, second = alternate(
-        operator, lambda: step(reference.weighted_gaussian_nll), rounds=ROUNDS
-    )
-    report(capsys, "weighted_gaussian_nll [1, 7, 256, 12]", operator=first, reference=second)
-    benchmark(operator)
+    functions = {
+        "operator": lambda: step(ops.weighted_gaussian_nll),
+        "reference": lambda: step(reference.weighted_gaussian_nll),
+    }
+    compare(capsys, "weighted_gaussian_nll [1, 7, 256, 12]", functions)
+    benchmark(functions["operator"])
 
 
 @pytest.mark.parametrize("divergence", ["chi2", "kl"])
@@ -202,11 +197,9 @@ def test_occupancy_weights(divergence, benchmark, capsys):
     torch.manual_seed(0)
     delta = torch.randn(1, 100_000)
 
-    def operator():
-        return ops.occupancy_weights(delta, divergence, 10.0)
-
-    first, second = alternate(
-        operator, lambda: reference.occupancy_weights(delta, divergence, 10.0), rounds=ROUNDS
-    )
-    report(capsys, f"occupancy_weights {divergence} [1, 100000]", operator=first, reference=second)
-    benchmark(operator)
+    functions = {
+        "operator": lambda: ops.occupancy_weights(delta, divergence, 10.0),
+        "reference": lambda: reference.occupancy_weights(delta, divergence, 10.0),
+    }
+    compare(capsys, f"occupancy_weights {divergence} [1, 100000]", functions)
+    benchmark(functions["operator"])

@@ -93,15 +93,27 @@ class Tile {
   T* array(int which) { return memory_.data() + which * size_; }
   V get(int which, int64_t i) { return V::loadu(array(which) + i); }
 
+  // Rows are short: a vector or two in registers, where std::copy would call memmove.
+  template <typename F>
+  void for_row(const F& f) {
+    int64_t i = 0;
+    for (; i + kRows <= columns_; i += kRows) f(i, kRows);
+    if (i < columns_) f(i, columns_ - i);
+  }
+
+  void copy_row(const T* from, T* to) {
+    for_row([&](int64_t i, int64_t n) { V::loadu(from + i, n).store(to + i, n); });
+  }
+
   void load(int64_t first, int64_t rows) {
     if (rows < kRows) std::fill_n(array(kMean), 4 * size_, T(0));  // mean, log_var, target, weight
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t b = first + row, at = row * columns_;
-      std::copy_n(member_.mean + b * member_.mean_stride, columns_, array(kMean) + at);
-      std::copy_n(member_.log_var + b * member_.log_var_stride, columns_, array(kLogVar) + at);
-      std::copy_n(member_.target + b * member_.target_stride, columns_, array(kTarget) + at);
-      std::fill_n(array(kWeight) + at, columns_,
-                  member_.weight[b * member_.weight_stride] * scale_);
+      copy_row(member_.mean + b * member_.mean_stride, array(kMean) + at);
+      copy_row(member_.log_var + b * member_.log_var_stride, array(kLogVar) + at);
+      copy_row(member_.target + b * member_.target_stride, array(kTarget) + at);
+      const V weight(member_.weight[b * member_.weight_stride] * scale_);
+      for_row([&](int64_t i, int64_t n) { weight.store(array(kWeight) + at + i, n); });
     }
   }
 
