@@ -72,12 +72,6 @@ def test_weights_choose_what_is_learned(weighting: Literal["sample", "loss"]) ->
     assert mean[1, ..., :2].mean().item() == pytest.approx(0.3, abs=0.05)
 
 
-def test_fit_leaves_the_weights_in_the_buffer() -> None:
-    replays, weights = filled_replays(linear_world(1, 500)), torch.rand(1, 500)
-    _ensemble(seeds=(0,)).fit(replays, weights)
-    torch.testing.assert_close(replays.buffers[0].weights, weights[0].double())
-
-
 def test_held_out_rows_are_never_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mark every row by its slot in the reward and watch what the training draws."""
     rows = linear_world(1, 300)
@@ -132,9 +126,11 @@ def test_rows_go_through_the_member_they_are_given_to() -> None:
     torch.testing.assert_close(blocks[1, 0], each[1][1, 0])
 
 
-def test_all_mass_held_out_still_trains() -> None:
+@pytest.mark.parametrize("weighting", ["sample", "loss"])
+def test_all_mass_held_out_still_trains(weighting: Literal["sample", "loss"]) -> None:
     weights = torch.zeros(1, 50)
     weights[0, 7] = 1.0
     for seed in range(2):
-        metrics = _ensemble(seeds=(seed,)).fit(filled_replays(linear_world(1, 50)), weights)
+        ensemble = _ensemble(weighting=weighting, seeds=(seed,))
+        metrics = ensemble.fit(filled_replays(linear_world(1, 50)), weights)
         assert math.isfinite(metrics["model/holdout_nll"].item())

@@ -51,12 +51,18 @@ def test_same_configuration_resumes(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def test_device_threads_and_place_are_free(tmp_path: Path) -> None:
-    RunFolder.open(config_in(tmp_path / "run"))
+def test_the_gpus_number_threads_and_place_are_free(tmp_path: Path) -> None:
+    RunFolder.open(config_in(tmp_path / "run", device="cuda"))
     (tmp_path / "run").rename(tmp_path / "moved")
     folder = RunFolder.open(config_in(tmp_path / "moved", device="cuda:1", threads=3))
     assert folder.resuming
     assert json.loads((folder.path / "config.json").read_text())["device"] == "cuda:1"
+
+
+def test_another_kind_of_device_is_refused(tmp_path: Path) -> None:
+    RunFolder.open(config_in(tmp_path / "run"))
+    with pytest.raises(ConfigError, match="device: given cuda"):
+        RunFolder.open(config_in(tmp_path / "run", device="cuda"))
 
 
 def test_longer_run_continues_and_shorter_is_refused(tmp_path: Path) -> None:

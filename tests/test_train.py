@@ -122,6 +122,8 @@ def test_any_gymnasium_id_trains_and_resumes_with_a_new_episode(tmp_path: Path) 
         (["--env", "CartPole-v1"], ["env", "CartPole-v1", "Discrete", "Box"]),
         (["--env", "Pendulum-v1"], ["termination", "Pendulum-v1", "--termination none"]),
         (["--env", "hopper", "--termination", "no_such:rule"], ["termination", "no_such:rule"]),
+        (["--env", "hopper", "--termination", "torch:numel"], ["termination", "torch:numel"]),
+        (["--env", "hopper", "--termination", "torch:inverse"], ["termination", "torch:inverse"]),
         (["--env", "hopper", "--algorithm", "ppo"], ["algorithm", "ppo", "tom, mbpo, pmac"]),
         (["--env", "hopper", "--discount", "nan"], ["discount", "nan"]),
         (["--env", "hopper", "--steps", "-5"], ["steps", "-5", "at least 1"]),

@@ -42,8 +42,8 @@ class Collector:
         self.env, self.layout, self.initial_states = env, layout, initial_states
         self._seeds, self._streams = seeds, streams
         space = box(env.single_action_space)
-        self.action_low = torch.as_tensor(space.low, device=streams.device)
-        self.action_high = torch.as_tensor(space.high, device=streams.device)
+        self.action_low = torch.as_tensor(space.low, dtype=torch.float32, device=streams.device)
+        self.action_high = torch.as_tensor(space.high, dtype=torch.float32, device=streams.device)
         self.lowest_reward = torch.full((len(seeds),), torch.inf)
         self._returns = np.zeros(len(seeds))
         self._lengths = np.zeros(len(seeds), dtype=np.int64)
@@ -126,6 +126,7 @@ class Collector:
         self.initial_states.load_state_dict(state["initial_states"])
         self.lowest_reward = state["lowest_reward"]
         for kept, episodes in zip(self._finished, state["finished"], strict=True):
+            kept.clear()
             kept.extend((float(r), int(n)) for r, n in episodes if not torch.isnan(r))
         if state["env"]:
             self.env.load_state_dict(state["env"])

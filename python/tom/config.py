@@ -79,7 +79,7 @@ class DualQConfig:
     policy_samples: int = bounded(1, 1)
     """Actions per state in V(s) = E_{a~π} Q(s, a); the released code uses 1."""
     l2: float = bounded(1e-4, 0.0)
-    """L2 penalty of the parameters in the loss; the released code uses 1e-4, the paper none."""
+    """L2 penalty of the layers' weights: 1e-4 in the released code, none in the paper."""
     conjugate: Literal["exact", "quadratic"] = "exact"
     """χ² only: the conjugate on x ≥ 0, constant below −1, or the un-thresholded y + y²/2, whose
     gradient does not vanish where the weight is zero."""
@@ -126,7 +126,7 @@ class RolloutConfig:
     """Model steps from each start."""
     retain_steps: int = bounded(1000, 1)
     """Model rows live for this many environment steps (the released code and MBPO: one epoch of
-    1000 steps)."""
+    1000 steps), and longer where trajectories end early."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class Config:
     updates_per_step: int = bounded(20, 0)
     """SAC updates per environment step. MBPO makes 20 (HalfCheetah 40); the released TOM code
     makes about 5 although its flag says 20."""
-    exploration_steps: int = bounded(5000, 1)
+    exploration_steps: int = bounded(5000, 2)
     """Uniformly random actions before the first iteration."""
     iteration_interval: int = bounded(250, 1)
     """Environment steps between iterations (weights, dynamics, rollouts)."""
@@ -214,7 +214,7 @@ class Config:
     log(r − r_min + 1) with r_min the lowest reward seen so far, for the bound (12)."""
     termination: str = "task"
     """Termination rule in model rollouts: task (the task's own), none (never), or module:function,
-    a function from observations [n, O] to booleans [n]."""
+    a function from a torch tensor of observations [n, O] to one of booleans [n]."""
     checkpoint_interval: int = bounded(5000, 1)
     """Environment steps between checkpoints."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)

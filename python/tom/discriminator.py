@@ -1,7 +1,8 @@
 """The discriminator c(s, a, s') of (21) and its logit R(s, a, s') = log c − log(1 − c).
 
-c separates the current policy's transitions from the replay buffer's. For the optimal c the logit
-is log(d_π / d_D), the reward of the dual problem (22).
+c separates the current policy's transitions from the replay buffer's. With ρ = d_π / d_D and the
+label l for the buffer's rows, the optimal c has the logit log((ρ + l) / (1 − l)): the reward log ρ
+of the dual problem (22) for l = 0, and bounded below by log(l / (1 − l)) otherwise.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tom.batching import take
 from tom.config import DiscriminatorConfig
 from tom.networks import Adam, StackedMLP
 from tom.replays import Replays
@@ -56,7 +58,7 @@ class Discriminator:
         losses = []
         for step in range(config.steps):
             pick = self._streams.integers([config.current_rows] * replays.seeds, config.batch_size)
-            current = self._inputs(_take(current_rows, pick), replays)
+            current = self._inputs(take(current_rows, pick), replays)
             replay = self._inputs(replays.sample_uniform(config.batch_size)[1], replays)
             logits = self.network(torch.cat([current, replay], dim=1).unsqueeze(1))[:, 0, :, 0]
             labels = torch.cat(
@@ -113,8 +115,3 @@ class Discriminator:
         self._streams.load_state_dict(state["streams"])
         self._mean = state["mean"].to(self._streams.device)
         self._std = state["std"].to(self._streams.device)
-
-
-def _take(rows: Tensor, index: Tensor) -> Tensor:
-    """rows[s, index[s, b]]: [S, N, W] and [S, B] → [S, B, W]."""
-    return rows.gather(1, index.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))

@@ -4,6 +4,11 @@ min_Q (1 − γ) E_{s0, a~π}[Q(s0, a)] + E_D[f*(δ)],
 δ = R(s, a, s') + γ (1 − terminated) V(s') − Q(s, a), V(s) = E_{a~π}[Q(s, a)].
 
 The gradient flows through V(s') too, so there is no target network.
+
+At the optimum a constant added to Q changes nothing, so E_D[ξ* (1 − γ (1 − terminated))] = 1 − γ,
+and E_D[ξ*] = 1 where no episode terminates. Where some do, d_π has less mass than 1 under this flow
+and little of it is left for terminal rows: the χ² weights of those are small, and the log-mean-exp
+form of KL, whose weights always sum to N, has its optimum at infinity.
 """
 
 from __future__ import annotations
@@ -70,11 +75,10 @@ class DualQ:
             `tom/dual_q_loss`: mean objective, without the L2 penalty, over the last tenth of the
             steps [S].
         """
-        config, rows = self.config, replays.rows()
+        config = self.config
         window, losses = max(1, config.steps // 10), []
         for step in range(config.steps):
-            index = replays.draw_uniform(config.batch_size)
-            batch = rows.gather(1, index.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
+            index, batch = replays.sample_uniform(config.batch_size)
             start = initial_states(config.batch_size)
             q, next_value, start_value = self._evaluate(batch, start, policy)
             delta = self._delta(batch, rewards.gather(1, index), q, next_value)

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tom.batching import in_chunks
+from tom.batching import in_chunks, take
 from tom.config import DynamicsConfig
 from tom.networks import Adam, StackedMLP
 from tom.ops import stacked_mlp, weighted_gaussian_nll
@@ -73,10 +73,17 @@ class DynamicsEnsemble:
         self.elites = torch.arange(config.elites, device=device).repeat(seeds, 1)
 
     def fit(self, replays: Replays, weights: Tensor) -> dict[str, Tensor]:
-        """Train on the buffers with weights [S, N], then set the buffers' weights to them.
+        """Train on the buffers with weights [S, N].
+
+        The held-out rows are chosen anew in each fit, as in MBPO, so most of them took part in
+        earlier ones: their error chooses elites and the best epoch, and understates the error on
+        rows never seen. To keep them out of the minibatches the buffers' weights are replaced;
+        afterwards the caller sets those it wants.
 
         Each seed stops early by itself: when no member's held-out error has improved by 1 % for
-        `patience` epochs, and every member ends with the parameters of its best epoch.
+        `patience` epochs, and every member ends with the parameters of its best epoch. What a
+        stopped seed goes on learning beside the others is dropped, but it moves that seed's draws
+        and Adam's moments, so a seed trained beside others is as good as one alone, not equal.
 
         Returns:
             `model/train_nll`, `model/holdout_nll`, `model/holdout_mse` (of the means, in units of
@@ -85,8 +92,7 @@ class DynamicsEnsemble:
         """
         config = self.config
         self._standardise(replays)
-        held_out = self._hold_out(replays, weights)
-        loss_weights = weights if self.weighting == "loss" else torch.ones_like(weights)
+        held_out, loss_weights = self._hold_out(replays, weights)
         best = self._holdout_error(held_out)
         best_flat = self.network.flat.clone()
         stale = torch.zeros(self.network.seeds, dtype=torch.int64, device=best.device)
@@ -107,7 +113,6 @@ class DynamicsEnsemble:
                 break
         self.network.flat.copy_(best_flat)
         self.elites = best.argsort(dim=1)[:, : config.elites]
-        replays.set_weights(weights)
         nll, mse = self._holdout_figures(held_out)
         return {
             "model/train_nll": train_nll,
@@ -151,8 +156,12 @@ class DynamicsEnsemble:
         std, self._target_mean = torch.std_mean(targets, dim=1, keepdim=True, correction=0)
         self._target_std = torch.where(std > 1e-6, std, 1.0)
 
-    def _hold_out(self, replays: Replays, weights: Tensor) -> HeldOut:
+    def _hold_out(self, replays: Replays, weights: Tensor) -> tuple[HeldOut, Tensor]:
         """Choose the held-out rows and make the buffers draw only from the others.
+
+        Returns the held-out rows, and the weights [S, N] that enter the loss of the others: all
+        ones if the rows are drawn by weight already, else the weights over their mean, so that the
+        loss keeps its scale beside the penalties.
 
         A row of weight 0 is never drawn, so setting the held-out rows' weights to 0 keeps them out
         of every minibatch, however the weights enter.
@@ -161,16 +170,17 @@ class DynamicsEnsemble:
         count = min(max(1, int(n * self.config.holdout)), self.config.max_holdout)
         slots = self._streams.permutations(n)[:, :count]
         rows = replays.rows()
-        held_rows = rows.gather(1, slots.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
+        held_rows = take(rows, slots)
         held_weights = weights.gather(1, slots)
-        train = weights if self.weighting == "sample" else torch.ones_like(weights)
-        train = train.scatter(1, slots, 0.0)
+        others = torch.ones_like(weights).scatter(1, slots, 0.0)
+        train = weights * others
         # If all the mass happens to be held out, train on everything else alike.
-        train = torch.where(
-            train.sum(1, keepdim=True) > 0, train, torch.ones_like(train).scatter(1, slots, 0.0)
-        )
-        replays.set_weights(train)
-        return HeldOut(held_rows, held_weights)
+        train = torch.where(train.sum(1, keepdim=True) > 0, train, others)
+        if self.weighting == "sample":
+            replays.set_weights(train)
+            return HeldOut(held_rows, held_weights), torch.ones_like(weights)
+        replays.set_weights(others)
+        return HeldOut(held_rows, held_weights), train / (train.sum(1, keepdim=True) / (n - count))
 
     def _train_epoch(self, replays: Replays, loss_weights: Tensor) -> Tensor:
         """One epoch; the mean loss [S]. Every member has minibatches of its own."""

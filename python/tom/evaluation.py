@@ -15,6 +15,9 @@ from torch import Tensor
 from tom.config import EvaluationConfig
 from tom.gym_vector import TomVectorEnv
 
+LONGEST_EPISODE = 100_000
+"""Steps after which an episode counts as over, for environments without a time limit."""
+
 
 class Evaluation:
     """Runs `episodes` episodes per seed, all at once.
@@ -47,7 +50,9 @@ class Evaluation:
         observations, _ = self.env.reset(seed=starts)
         returns, lengths = np.zeros(len(starts)), np.zeros(len(starts))
         running = np.ones(len(starts), dtype=bool)
-        while running.any():
+        for _ in range(LONGEST_EPISODE):
+            if not running.any():
+                break
             batch = torch.as_tensor(observations, dtype=torch.float32).to(self.device)
             actions = policy(batch.unflatten(0, shape)).flatten(0, 1)
             observations, rewards, terminated, truncated, _ = self.env.step(actions.cpu().numpy())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
+from torch import Tensor
 
 from tom import checkpoint
 from tom.collector import Collector
@@ -18,7 +19,7 @@ from tom.gym_vector import TomVectorEnv, box, make_vector_env, termination_rule
 from tom.initial_states import InitialStates
 from tom.model_buffer import ModelBuffer
 from tom.replays import Replays
-from tom.rollouts import ModelRollouts
+from tom.rollouts import ModelRollouts, TerminationRule
 from tom.rows import RowLayout
 from tom.run_folder import RunFolder
 from tom.sac import SAC
@@ -59,8 +60,7 @@ class Experiment:
             )
         rule = termination_rule(None if config.termination == "task" else config.termination)
         rule = rule or env.terminated
-        # An unknown rule shows now, not at the first rollout thousands of steps later.
-        rule(torch.zeros(1, observation_space.shape[0]))
+        _check_rule(rule, config.termination, torch.zeros(2, *observation_space.shape).to(device))
         layout = RowLayout(observation_space.shape[0], space.shape[0])
         initial_states = InitialStates(layout.observation_size, streams("initial_states"))
         self.collector = Collector(env, layout, initial_states, self.seeds, streams("exploration"))
@@ -140,3 +140,28 @@ def make_env(config: Config, num_envs: int, threads: int) -> TomVectorEnv:
         autoreset_mode=AutoresetMode.SAME_STEP,
         **task.kwargs,
     )
+
+
+def _check_rule(rule: TerminationRule, name: str, observations: Tensor) -> None:
+    """Try the rule now, not at the first rollout thousands of steps later.
+
+    Raises:
+        ConfigError: it does not return one boolean per observation.
+        ValueError: the task has no rule of its own.
+    """
+    if name in ("task", "none"):
+        rule(observations)
+        return
+    try:
+        flags = rule(observations)
+    except Exception as error:
+        raise ConfigError(
+            f"termination: given {name!r}, which raised {type(error).__name__} ({error}), allowed "
+            f"is a function from a torch tensor [n, O] to booleans [n]"
+        ) from error
+    fits = isinstance(flags, Tensor) and flags.dtype == torch.bool
+    if not fits or flags.shape != observations.shape[:1]:
+        raise ConfigError(
+            f"termination: given {name!r}, which returned {flags!r} for two observations, allowed "
+            f"is a function that returns a boolean torch tensor [n]"
+        )

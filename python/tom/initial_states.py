@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tom.batching import take
 from tom.state import State
 from tom.streams import RandomStreams
 
@@ -35,12 +36,12 @@ class InitialStates:
         """Uniform draws with replacement, [S, n, O]."""
         counts = [min(count, CAPACITY) for count in self.counts]
         index = self._streams.integers(counts, n)
-        return self._states.gather(1, index.unsqueeze(-1).expand(-1, -1, self._states.shape[-1]))
+        return take(self._states, index)
 
     def state_dict(self) -> State:
         """Everything an exact continuation needs."""
         return {
-            "states": self._states,
+            "states": self._states.clone(),
             "appended": torch.tensor(self.counts),
             "streams": self._streams.state_dict(),
         }

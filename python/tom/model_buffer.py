@@ -48,7 +48,7 @@ class ModelBuffer:
     def state_dict(self) -> State:
         """Everything an exact continuation needs."""
         return {
-            "rows": self._rows,
+            "rows": self._rows.clone(),
             "appended": torch.tensor(self._appended),
             "streams": self._streams.state_dict(),
         }

@@ -169,4 +169,6 @@ class Adam:
         moments = {name: torch.zeros_like(network.flat) for name in ("exp_avg", "exp_avg_sq")}
         for name, vector in moments.items():
             network.load_per_seed(vector, state[name])
-        self._adam.state[network.flat] = {"step": state["step"][0].clone(), **moments}
+        # The fused step reads the counter on the parameters' own device.
+        step = state["step"][0].to(network.flat.device, copy=True)
+        self._adam.state[network.flat] = {"step": step, **moments}

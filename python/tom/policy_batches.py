@@ -37,5 +37,7 @@ def policy_batches(
     rows = torch.cat(parts, dim=2).transpose(0, 1).contiguous()
     if config.reward_transform == "log":
         reward = rows[..., replays.layout.reward]
-        reward.copy_(torch.log1p((reward - lowest_reward.view(1, -1, 1)).clamp(min=0)))
+        reward.copy_(
+            torch.log1p((reward - lowest_reward.to(reward.device).view(1, -1, 1)).clamp(min=0))
+        )
     return rows

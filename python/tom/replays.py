@@ -59,10 +59,6 @@ class Replays:
         """Slots int64 [S, n] drawn uniformly whatever the weights, and their rows [S, n, W]."""
         return self._collect(n, lambda buffer, out: buffer.sample_uniform(n, out=out))
 
-    def draw_uniform(self, n: int) -> Tensor:
-        """Slots drawn uniformly, int64 [S, n]."""
-        return torch.stack([buffer.draw_uniform(n) for buffer in self.buffers]).to(self.device)
-
     def newest(self, n: int) -> Tensor:
         """The newest n rows, oldest first, [S, n, W]."""
         return torch.stack([buffer.newest(n) for buffer in self.buffers]).to(self.device)

@@ -15,7 +15,7 @@ from typing import Any
 from tom.config import Config, ConfigError, from_dict, override, to_dict, validate, walk
 
 # These say where and how fast a run happens, not what it computes.
-FREE = ("device", "threads", "run_dir")
+FREE = ("threads", "run_dir")
 
 # Folders locked by this process, as (device, inode), until it ends. The open descriptor keeps the
 # inode from being used again. Opening a folder twice in one process is fine.
@@ -38,8 +38,8 @@ class RunFolder:
     def open(cls, config: Config) -> RunFolder:
         """Create `config.run_dir`, or take up the run of the same configuration in it.
 
-        A larger `steps` than the folder's continues the run for longer. Device, threads and the
-        folder's own name may differ.
+        A larger `steps` than the folder's continues the run for longer. Threads, the GPU's number
+        and the folder's own name may differ.
 
         Raises:
             ConfigError: another configuration, fewer steps, a folder of something else, a folder
@@ -129,6 +129,9 @@ def _compare(path: Path, saved: Config, given: Config) -> None:
     ours = {name: value for name, _, value in walk(given)}
     for name, _, theirs in walk(saved):
         if name in FREE or ours[name] == theirs:
+            continue
+        # Random streams of the processor and of a GPU do not fit each other.
+        if name == "device" and ours[name].partition(":")[0] == theirs.partition(":")[0]:
             continue
         if name == "steps" and ours[name] > theirs:
             continue

@@ -1,6 +1,6 @@
 """Random numbers, one independent stream per seed.
 
-A seed's numbers do not depend on which other seeds are trained beside it: every draw of shape
+A seed's stream does not depend on which other seeds are trained beside it: every draw of shape
 [S, ...] is filled seed by seed from that seed's own generator.
 """
 

@@ -1,7 +1,8 @@
 """The tasks with short names, and the presets: which settings each replaces.
 
 Observation flags are those of MBPO's shorter observations (27 numbers for Ant, 45 for Humanoid).
-Target entropies, lengths of runs and update counts are MBPO's per-task values.
+Target entropies, lengths of runs and update counts are MBPO's per-task values, except the
+pendulum's.
 """
 
 from __future__ import annotations

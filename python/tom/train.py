@@ -45,6 +45,7 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
             with log.phase("dynamics"):  # maximum likelihood on minibatches drawn by weight
                 log.record_all(run.dynamics.fit(replays, weights))
             with log.phase("rollouts"):  # k model steps from states drawn by weight
+                replays.set_weights(weights)
                 _, rows = replays.sample(config.rollout.starts)
                 starts = rows[..., replays.layout.observation]
                 run.model_buffer.extend(run.rollouts.run(starts, policy.act))
@@ -67,7 +68,7 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
                 log.record_all(updated)
             log.record_all(run.collector.metrics())
             log.dump(run.step)
-        if run.due(config.checkpoint_interval):
+        if run.due(config.checkpoint_interval) and run.step < config.steps:
             with log.phase("checkpoint"):
                 run.save(folder, {"logger": log.state_dict()})
 

@@ -1,6 +1,6 @@
 """Who computes the weights: the only thing that differs between TOM, PMAC and MBPO.
 
-A weighting turns the state of the replay buffers into one weight per row, with mean about 1.
+A weighting turns the state of the replay buffers into one weight ≥ 0 per row.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class OccupancyWeighting:
         self.layout = layout
         self.current_rows = config.discriminator.current_rows
         self.max_weight = config.weights.max_weight
-        self.divergence = config.divergence
+        self.divergence, self.discount = config.divergence, config.discount
         self.discriminator = Discriminator(
             layout.transition.stop,
             config.discriminator,
@@ -128,7 +128,11 @@ class OccupancyWeighting:
     def update(
         self, replays: Replays, initial_states: InitialStates, policy: Policy
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Fit discriminator and dual Q, then weigh every row; uniform while rows are too few."""
+        """Fit discriminator and dual Q, then weigh every row; uniform while rows are too few.
+
+        Among the metrics, `tom/flow_balance` is E_D[ξ* (1 − γ (1 − terminated))] / (1 − γ) before
+        clipping: 1 at the optimum of (22), so it says how far the dual Q is from converged.
+        """
         if len(replays) < self.current_rows:
             return UniformWeighting().update(replays, initial_states, policy)
         metrics = self.discriminator.fit(replays)
@@ -137,6 +141,9 @@ class OccupancyWeighting:
         rewards = in_chunks(self.discriminator.reward, transitions)
         metrics |= self.dual_q.fit(replays, rewards, initial_states, policy)
         delta = in_chunks(lambda r, x: self.dual_q.residual(r, x, policy), rows, rewards)
+        unclipped, _, _ = occupancy_weights(delta, self.divergence)
+        leak = 1 - self.discount * (1 - rows[..., self.layout.terminated])
+        metrics["tom/flow_balance"] = (unclipped * leak).mean(1) / max(1 - self.discount, 1e-12)
         weights, _, clipped = occupancy_weights(delta, self.divergence, self.max_weight)
         metrics["tom/clip_fraction"] = clipped
         # Before the dual Q has settled, δ can lie below the threshold everywhere, for one seed or
@@ -178,8 +185,8 @@ def weight_metrics(weights: Tensor, ages: Tensor, config: DiscriminatorConfig) -
         config: says how many of the newest rows, `current_rows`, count as the current policy's.
 
     Returns:
-        `tom/ess` = (Σw)²/Σw², between 1 and N; `tom/weight_mean` over all rows, 1 at the optimum
-        of (22); `tom/weight_newest` and `tom/weight_rest`, means over the newest `current_rows`
+        `tom/ess` = (Σw)²/Σw², between 1 and N; `tom/weight_mean` over all rows;
+        `tom/weight_newest` and `tom/weight_rest`, means over the newest `current_rows`
         and over all others; `tom/weight_oldest`, mean over the oldest `current_rows`;
         `tom/zero_fraction`; `tom/weight_p99`, the 99th percentile.
     """
