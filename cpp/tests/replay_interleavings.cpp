@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,15 +34,18 @@ void check(bool holds, const char* what) {
   std::abort();
 }
 
-void explore(const char* name, const std::function<Explorer::Example()>& make) {
-  const std::size_t states = explorer.explore(make);
-  std::printf("%-40s %9zu states in %9zu runs\n", name, states, explorer.runs());
+void explore(const char* name, const std::function<Explorer::Example()>& make,
+             std::size_t limit = Explorer::kUnlimited) {
+  const std::size_t states = explorer.explore(make, limit);
+  std::printf("%-40s %9zu states in %9zu runs", name, states, explorer.runs());
+  if (limit != Explorer::kUnlimited) std::printf(", at most %zu interruptions", limit);
+  std::puts("");
 }
 
 void explore_broken(const char* name, const std::function<Explorer::Example()>& make) {
   expects_faults = true;
   faults = 0;
-  explorer.explore(make);
+  explorer.explore(make, 3);
   expects_faults = false;
   check(faults > 0, name);
   std::printf("%-50s %9d faults found, as they must\n", name, faults);
@@ -134,32 +138,24 @@ Explorer::Example finds_positive_weights(double target) {
   return {{writer, reader}, [] {}};
 }
 
-// A setter that publishes twice, another one, and a reader: what the reader holds does not change
-// under it.
-Explorer::Example generations_do_not_change(bool hold_first) {
+// Two setters, of whom the second may take up what the first has replaced, and a reader: what the
+// reader holds does not change under it.
+Explorer::Example generations_do_not_change(bool hold_on) {
   auto generations = std::make_shared<Generations>(2);
-  generations->hold().tree().rebuild(std::span<const double>(std::vector<double>{1, 1}));
   const auto set = [generations](double w) {
     Hold taken = generations->take_idle();
-    taken.tree().rebuild(std::span<const double>(std::vector<double>{w, w}));
+    taken.tree().store(0,
+                       w);  // in place of a rebuild, of which every access would multiply the runs
+    taken.tree().store(1, w);
     generations->publish(std::move(taken));
   };
-  const auto reader = [generations, hold_first] {
-    const WeightTree& tree = generations->hold().tree();  // let go at once: only right if held
-    if (hold_first) {
-      const Hold hold = generations->hold();
-      check(hold.tree().weight(0) == hold.tree().weight(1), "a held generation has changed");
-    } else {
-      check(tree.weight(0) == tree.weight(1), "a generation that is not held has changed");
-    }
+  const auto reader = [generations, hold_on] {
+    std::optional<Hold> hold(generations->hold());
+    const WeightTree& tree = hold->tree();
+    if (!hold_on) hold.reset();
+    check(tree.weight(0) == tree.weight(1), "a generation has changed under its reader");
   };
-  return {{[set] { set(2); },
-           [set] {
-             set(3);
-             set(4);
-           },
-           reader},
-          [] {}};
+  return {{[set] { set(2); }, [set] { set(3); }, reader}, [] {}};
 }
 
 // An append and an update of a new row while a rewrite covers only the older row.
@@ -222,7 +218,7 @@ int main() {
     explore("finds have positive weights", [=] { return finds_positive_weights(target); });
   }
   explore("generations do not change", [] { return generations_do_not_change(true); });
-  explore("no weight is lost", no_weight_is_lost);
+  explore("no weight is lost", no_weight_is_lost, 5);
   explore_broken("rows without sequence words", rows_without_sequence_words);
   explore_broken("sums without stamps", sums_without_stamps);
   explore_broken("generations without holders", [] { return generations_do_not_change(false); });

@@ -77,6 +77,7 @@ void Explorer::enter() {
 
 std::uint64_t Explorer::state() const {
   std::uint64_t h = mix(memory_hash_, 1);
+  if (limit_ != kUnlimited) h = mix(mix(h, interruptions_), running_ ? region() : 0);
   for (std::size_t i = 0; i < size_; ++i) {
     const Thread& t = threads_[i];
     h = mix(mix(h, t.history), 2 * std::uint64_t{t.done} + std::uint64_t{t.waits});
@@ -99,8 +100,9 @@ void Explorer::run_once(const Example& example) {
     thread.context.uc_stack.ss_size = thread.stack.size();
     makecontext(&thread.context, &Explorer::enter, 0);
   }
-  depth_ = 0;
+  depth_ = interruptions_ = 0;
   is_new_ = true;
+  running_ = nullptr;
   running_ = pick();
   swapcontext(&scheduler_, &running_->context);
   current_ = nullptr;
@@ -113,6 +115,7 @@ Explorer::Thread* Explorer::pick() {
   std::array<Thread*, 4> able;
   std::size_t options = 0;
   bool all_done = true;
+  if (running_ && !running_->done && !running_->waits && interruptions_ == limit_) return running_;
   for (std::size_t i = 0; i < size_; ++i) {
     Thread& t = threads_[i];
     all_done = all_done && t.done;
@@ -124,13 +127,17 @@ Explorer::Thread* Explorer::pick() {
     std::abort();
   }
   const std::size_t depth = depth_++;
-  if (depth < picks_.size()) return able[picks_[depth].chosen];
-  is_new_ = is_new_ && visited_.insert(state());
-  if (is_new_) picks_.push_back({0, options});
-  return able[0];
+  if (depth >= picks_.size()) {
+    is_new_ = is_new_ && visited_.insert(state());
+    if (is_new_) picks_.push_back({0, options});
+  }
+  Thread* const next = able[depth < picks_.size() ? picks_[depth].chosen : 0];
+  if (running_ && next != running_ && !running_->done && !running_->waits) ++interruptions_;
+  return next;
 }
 
-std::size_t Explorer::explore(const std::function<Example()>& make) {
+std::size_t Explorer::explore(const std::function<Example()>& make, std::size_t limit) {
+  limit_ = limit;
   visited_.clear();
   picks_.clear();
   shared_.clear();

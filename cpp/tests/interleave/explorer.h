@@ -62,8 +62,10 @@ class Explorer {
     std::function<void()> finally;
   };
 
-  // Calls `make` for every run. Returns the number of distinct states.
-  std::size_t explore(const std::function<Example()>& make);
+  // Calls `make` for every run. Returns the number of distinct states. In larger examples only the
+  // runs are tried in which at most `limit` times a thread that could go on is interrupted.
+  std::size_t explore(const std::function<Example()>& make, std::size_t limit);
+  static constexpr std::size_t kUnlimited = ~std::size_t{0};
 
   std::size_t runs() const { return runs_; }
 
@@ -124,6 +126,8 @@ class Explorer {
   HashSet visited_;
   Thread* running_ = nullptr;
   std::size_t depth_ = 0;
+  std::size_t interruptions_ = 0;
+  std::size_t limit_ = 0;
   bool is_new_ = true;  // does this run still lead to states that no run has seen?
   ucontext_t scheduler_{};
   inline static Explorer* current_ = nullptr;
