@@ -99,8 +99,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         command = shlex.join(
             ["python", "-m", "tom.train", *(sys.argv[1:] if argv is None else argv)]
         )
-        console.print(f"stopped at step {run.step} of {config.steps}; resume with: {command}")
-    console.print(f"metrics and plots are in {folder.path}")
+        console.print(
+            f"stopped at step {run.step} of {config.steps}; resume with: {command}", soft_wrap=True
+        )
+    console.print(f"metrics and plots are in {folder.path}", soft_wrap=True)
 
 
 def plot_weights(run: Experiment, folder: RunFolder) -> None:
