@@ -115,8 +115,10 @@ def test_rows_appended_during_a_rewrite_keep_their_weights() -> None:
         done.set()
 
     def rewrite() -> None:
-        while not done.is_set():
+        while True:  # at least once, though the producer may already be done
             buffer.set_weights(torch.full((100,), 5.0), allow_newer=True)
+            if done.is_set():
+                return
 
     run_together(produce, rewrite, rewrite)
     assert buffer.weights.tolist() == [5.0] * 100 + [2.0, 3.0] * 2000
