@@ -80,7 +80,7 @@ class PlainSAC:
 def _stack(seeds: int) -> Callable[[], object]:
     streams = RandomStreams(range(seeds), "sac", torch.device("cpu"))
     sac = SAC(LAYOUT, -torch.ones(3), torch.ones(3), SACConfig(), 0.99, streams)
-    rows = torch.randn(seeds, 256, LAYOUT.width)
+    rows = torch.randn(1, seeds, 256, LAYOUT.width)
     rows[..., LAYOUT.terminated] = 0
     return lambda: sac.update(rows)
 

@@ -93,8 +93,10 @@ def test_state_round_trips_and_training_continues_exactly() -> None:
     assert torch.equal(first.flat, second.flat)
 
 
-def test_a_fresh_optimiser_has_an_empty_state() -> None:
+def test_a_reset_optimiser_is_a_fresh_one() -> None:
     stack = StackedMLP(1, SIZES, "relu", streams(0))
-    adam = Adam(stack, 1e-3)
-    assert adam.state_dict() == {}
-    adam.load_state_dict({})
+    used, fresh = Adam(stack, 1e-3), Adam(stack, 1e-3)
+    used.minimise(stack(torch.ones(1, 1, 4, 3)).square().sum())
+    used.reset()
+    for mine, other in zip(used.trained[2:], fresh.trained[2:], strict=True):
+        assert torch.equal(mine, other)

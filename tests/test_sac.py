@@ -34,7 +34,7 @@ def _bandit(seeds: int, n: int, best: float) -> Tensor:
 def test_log_density_is_that_of_the_squashed_gaussian() -> None:
     sac = _sac(0)
     s = torch.randn(1, 200, 2)
-    actions, log_prob = sac._sample(s)
+    actions, log_prob = sac._sample(s, torch.randn(1, 200, 1))
     mean, log_std = sac._distribution(s)
     normalised = (actions - 1.0) / 4.0
     reference = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform(cache_size=0))
@@ -52,7 +52,7 @@ def test_actions_stay_within_the_bounds() -> None:
 def test_finds_the_best_action_of_a_bandit() -> None:
     sac = _sac(0, 1)
     for _ in range(600):
-        metrics = sac.update(_bandit(2, 64, best=2.0))
+        metrics = sac.update(_bandit(2, 64, best=2.0).unsqueeze(0))
     actions = sac.act_deterministically(torch.randn(2, 100, 2))
     assert (actions - 2.0).abs().mean() < 0.4
     assert all(v.shape == (2,) and bool(torch.isfinite(v).all()) for v in metrics.values())
@@ -67,7 +67,7 @@ def test_terminated_rows_do_not_bootstrap() -> None:
         for _ in range(600):
             rows = _bandit(1, 64, best=0.0)
             rows[..., LAYOUT.reward], rows[..., LAYOUT.terminated] = 1.0, terminated
-            sac.update(rows)
+            sac.update(rows.unsqueeze(0))
         values[terminated] = sac.critic(rows[:, None, :, LAYOUT.state_action]).mean().item()
     assert abs(values[1.0] - 1.0) < 0.1
     assert abs(values[0.0] - 5.0) < 0.6
@@ -76,7 +76,7 @@ def test_terminated_rows_do_not_bootstrap() -> None:
 def test_temperature_steers_the_entropy_to_its_target() -> None:
     sac = _sac(0)
     for _ in range(1500):
-        metrics = sac.update(_bandit(1, 64, best=1.0))
+        metrics = sac.update(_bandit(1, 64, best=1.0).unsqueeze(0))
     assert abs(metrics["train/entropy"].item() - CONFIG.target_entropy) < 0.3  # type: ignore[operator]
 
 
@@ -85,8 +85,8 @@ def test_a_seed_learns_the_same_alone_and_beside_another() -> None:
     for step in range(20):
         torch.manual_seed(step)
         rows = _bandit(2, 64, best=0.0)
-        alone.update(rows[1:])
-        together.update(rows)
+        alone.update(rows[None, 1:])
+        together.update(rows.unsqueeze(0))
     # The products are batched differently, so the order of float32 sums differs.
     torch.testing.assert_close(
         alone.actor.per_seed(alone.actor.flat)[0],
@@ -99,9 +99,9 @@ def test_a_seed_learns_the_same_alone_and_beside_another() -> None:
 def test_state_round_trips_and_training_continues_exactly() -> None:
     first, second = _sac(0, 1), _sac(5, 6)
     rows = _bandit(2, 64, best=0.0)
-    first.update(rows)
+    first.update(rows.unsqueeze(0))
     second.load_state_dict(first.state_dict())
-    first.update(rows)
-    second.update(rows)
+    first.update(rows.unsqueeze(0))
+    second.update(rows.unsqueeze(0))
     for a, b in ((first.actor, second.actor), (first.target, second.target)):
         assert torch.equal(a.flat, b.flat)

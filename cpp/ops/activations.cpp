@@ -114,7 +114,8 @@ Hidden forward_cpu(const at::Tensor& z, const at::Tensor& bias, bool save) {
 }
 
 template <typename T, template <typename> class Act>
-at::Tensor backward_cpu(const at::Tensor& grad, const at::Tensor& residual, bool need_bias) {
+void backward_cpu(const at::Tensor& grad, const at::Tensor& residual, at::Tensor bias_grad) {
+  const bool need_bias = bias_grad.defined();
   const int64_t stacks = grad.size(0) * grad.size(1), rows = grad.size(2), width = grad.size(3);
   const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock;
   at::Tensor sums;
@@ -135,8 +136,7 @@ at::Tensor backward_cpu(const at::Tensor& grad, const at::Tensor& residual, bool
       backward_rows<T, Act>(grad_data, residual_data, task_sums, first, last, width);
     }
   });
-  if (!need_bias) return {};
-  return blocks <= 1 ? sums.squeeze(2) : at::sum(sums, 2);
+  if (need_bias) at::sum_out(bias_grad, sums, 2);
 }
 
 bool has_kernel(const at::Tensor& t) {
@@ -185,13 +185,14 @@ Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, boo
   return {z, save ? z : at::Tensor()};
 }
 
-at::Tensor activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
-                             bool need_bias) {
+void activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
+                       at::Tensor bias_grad) {
   grad = grad.contiguous();
   if (has_kernel(grad)) {
-    return with_kernel(grad, activation, [&]<typename T, template <typename> class Act>() {
-      return backward_cpu<T, Act>(grad, residual, need_bias);
+    with_kernel(grad, activation, [&]<typename T, template <typename> class Act>() {
+      backward_cpu<T, Act>(grad, residual, bias_grad);
     });
+    return;
   }
   switch (activation) {
     case Activation::relu:
@@ -204,7 +205,7 @@ at::Tensor activate_backward(at::Tensor& grad, const at::Tensor& residual, Activ
       grad = at::silu_backward(grad, residual);
       break;
   }
-  return need_bias ? at::sum(grad, 2) : at::Tensor();
+  if (bias_grad.defined()) at::sum_out(bias_grad, grad, 2);
 }
 
 }  // namespace tom

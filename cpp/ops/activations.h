@@ -21,11 +21,11 @@ struct Hidden {
 /// [S, M, O].
 Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, bool save);
 
-/// From d/d value to d/dz, overwriting `grad` [S, M, B, O]; returns the bias's gradient [S, M, O]
-/// if `need_bias`.
+/// From d/d value to d/dz, overwriting `grad` [S, M, B, O]; the bias's gradient goes to `bias_grad`
+/// [S, M, O] unless that is undefined.
 ///
 /// The sum over B is taken in blocks of rows whose size does not depend on the number of threads.
-at::Tensor activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
-                             bool need_bias);
+void activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
+                       at::Tensor bias_grad);
 
 }  // namespace tom

@@ -258,6 +258,13 @@ Result occupancy_weights_autograd(const Tensor& delta, std::string_view divergen
 
 }  // namespace
 
+Tensor conjugate_slope(const Tensor& delta, std::string_view divergence_name, bool quadratic) {
+  const Divergence divergence = divergence_from(divergence_name);
+  if (quadratic && divergence != Divergence::kl) return 1 + slope_of(divergence) * delta;
+  constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+  return std::get<0>(occupancy_weights(delta, divergence_name, kNoLimit));
+}
+
 Tensor effective_sample_size(const Tensor& weights) {
   if (has_kernel(weights)) {
     const Tensor input = weights.contiguous();

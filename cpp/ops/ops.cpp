@@ -29,4 +29,19 @@ TORCH_LIBRARY(tom, m) {
       "weighted_gaussian_nll_forward(Tensor mean, Tensor log_var, Tensor min_log_var,"
       " Tensor max_log_var, Tensor target, Tensor weight, bool need_gradients)"
       " -> (Tensor loss, Tensor effective_sample_size, Tensor[] gradients)");
+
+  // Training steps. A trained stack is [flat, gradient, exp_avg, exp_avg_sq, step], all updated.
+  m.def(
+      "sac_updates(Tensor rows, Tensor noise, Tensor(a!)[] actor, Tensor(b!)[] critic,"
+      " Tensor(c!)[] temperature, Tensor(d!) target, Tensor scale, Tensor center,"
+      " int observations, int[] hidden, float discount, float tau, float target_entropy,"
+      " float learning_rate, float log_std_min, float log_std_max) -> Tensor metrics");
+  m.def(
+      "dynamics_steps(Tensor inputs, Tensor targets, Tensor weights, Tensor(a!)[] network,"
+      " int[] hidden, float learning_rate, float weight_decay, float log_var_penalty)"
+      " -> Tensor loss");
+  m.def(
+      "dual_q_steps(Tensor inputs, Tensor rewards, Tensor go_on, Tensor(a!)[] network,"
+      " int[] hidden, int samples, str divergence, bool quadratic, float discount,"
+      " float learning_rate, float l2) -> (Tensor delta, Tensor start_value)");
 }

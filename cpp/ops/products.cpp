@@ -19,37 +19,60 @@ at::Tensor flat(const at::Tensor& a, int64_t members) {
   return a.expand({-1, members, -1, -1}).flatten(0, 1);
 }
 
-at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b) {
-  const int64_t seeds = a.size(0), members = std::max(a.size(1), b.size(1));
-  const int64_t rows = a.size(2), columns = b.size(3);
+void wide_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
+  const int64_t seeds = out.size(0), members = out.size(1);
   if (seeds * members == 1) {
-    return at::mm(a[0][0], b[0][0]).view({1, 1, rows, columns});
+    auto matrix = out[0][0];
+    at::mm_out(matrix, a[0][0], b[0][0]);
+    return;
   }
   const bool shared = a.size(1) != b.size(1);
   if (!shared || seeds == 1 || !a.is_cpu()) {
-    return at::bmm(flat(a, members), flat(b, members)).view({seeds, members, rows, columns});
+    auto matrices = out.flatten(0, 1);
+    at::bmm_out(matrices, flat(a, members), flat(b, members));
+    return;
   }
   // A batch has one stride, so a factor shared within each of several seeds would have to be
   // copied for every member. One call per seed avoids that.
-  auto out = at::empty({seeds, members, rows, columns}, a.options());
   for (int64_t s = 0; s < seeds; ++s) {
     auto slice = out[s];
     at::bmm_out(slice, a[s].expand({members, -1, -1}), b[s].expand({members, -1, -1}));
   }
+}
+
+at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b) {
+  auto out = at::empty({a.size(0), std::max(a.size(1), b.size(1)), a.size(2), b.size(3)},
+                       a.options());
+  wide_product_out(out, a, b);
   return out;
+}
+
+bool is_outer(const at::Tensor& a) { return a.is_cpu() && a.size(3) == 1; }
+
+bool is_narrow(const at::Tensor& a, const at::Tensor& b) {
+  return a.is_cpu() && b.size(3) < kNarrow && b.size(3) < a.size(2);
+}
+
+at::Tensor narrow_product(const at::Tensor& a, const at::Tensor& b) {
+  return wide_product(b.transpose(2, 3), a.transpose(2, 3)).transpose(2, 3);
 }
 
 }  // namespace
 
 at::Tensor member_product(const at::Tensor& a, const at::Tensor& b) {
-  if (a.is_cpu()) {
-    // An outer product: MKL takes ten times as long as a broadcast multiplication.
-    if (a.size(3) == 1) return at::mul(a, b);
-    if (b.size(3) < kNarrow && b.size(3) < a.size(2)) {
-      return wide_product(b.transpose(2, 3), a.transpose(2, 3)).transpose(2, 3);
-    }
+  // An outer product: MKL takes ten times as long as a broadcast multiplication.
+  if (is_outer(a)) return at::mul(a, b);
+  return is_narrow(a, b) ? narrow_product(a, b) : wide_product(a, b);
+}
+
+void member_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
+  if (is_outer(a)) {
+    at::mul_out(out, a, b);
+  } else if (is_narrow(a, b)) {
+    out.copy_(narrow_product(a, b));
+  } else {
+    wide_product_out(out, a, b);
   }
-  return wide_product(a, b);
 }
 
 }  // namespace tom

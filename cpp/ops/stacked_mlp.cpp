@@ -4,7 +4,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/relu.h>
@@ -15,8 +14,7 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/library.h>
 
-#include "ops/activations.h"
-#include "ops/products.h"
+#include "ops/mlp.h"
 
 namespace tom {
 namespace {
@@ -77,59 +75,32 @@ std::tuple<Tensor, Tensors> forward(const Tensor& x, TensorList weights, TensorL
                                     std::string_view activation_name, bool save) {
   const Activation activation = activation_from(activation_name);
   check(x, weights, biases);
-  const size_t hidden_layers = weights.size() - 1;
-  Tensors saved, residuals;
-  Tensor h = x;
-  for (size_t l = 0; l < hidden_layers; ++l) {
-    auto [value, residual] = activate(member_product(h, weights[l]), biases[l], activation, save);
-    if (save) saved.push_back(value);
-    if (save && !residual.is_same(value)) residuals.push_back(residual);
-    h = value;
+  Hiddens hiddens;
+  const Tensor out = mlp_forward(x, weights, biases, activation, save ? &hiddens : nullptr);
+  Tensors saved = hiddens.values;
+  for (size_t l = 0; l < hiddens.values.size(); ++l) {
+    if (!hiddens.residuals[l].is_same(hiddens.values[l])) saved.push_back(hiddens.residuals[l]);
   }
-  saved.insert(saved.end(), residuals.begin(), residuals.end());
-  const Tensor product = member_product(h, weights.back());
-  const Tensor bias = biases.back().unsqueeze(2);
-  if (product.is_contiguous()) return {product.add_(bias), saved};
-  auto out = at::empty(product.sizes(), product.options());
-  at::add_out(out, product, bias);
   return {out, saved};
-}
-
-// The gradient of an input that the members of a seed share is the sum of theirs.
-Tensor to_shape_of(const Tensor& x, const Tensor& grad) {
-  return x.size(1) == grad.size(1) ? grad : at::sum(grad, 1, /*keepdim=*/true);
 }
 
 Tensors backward(const Tensor& grad_out, const Tensor& x, TensorList weights, TensorList saved,
                  std::string_view activation_name, bool need_x, bool need_parameters) {
-  const Activation activation = activation_from(activation_name);
   const size_t layers = weights.size();
-  const TensorList residuals = saved.slice(saved.size() - (layers - 1));
-  Tensor grad_x;
-  Tensors grad_weights(layers), grad_biases(layers);
-  Tensor grad = grad_out;
-  for (size_t l = layers; l-- > 0;) {
-    if (l + 1 < layers) {
-      grad_biases[l] = activate_backward(grad, residuals[l], activation, need_parameters);
-    } else if (need_parameters) {
-      grad_biases[l] = at::sum(grad, 2);
-    }
-    if (need_parameters) {
-      const Tensor& input = l == 0 ? x : saved[l - 1];
-      grad_weights[l] = member_product(input.transpose(2, 3), grad).contiguous();
-    }
-    if (l > 0) {
-      grad = member_product(grad, weights[l].transpose(2, 3));
-    } else if (need_x) {
-      grad_x = to_shape_of(x, member_product(grad, weights[0].transpose(2, 3))).contiguous();
-    }
+  Layers grads;
+  for (size_t l = 0; need_parameters && l < layers; ++l) {
+    grads.weights.push_back(at::empty(weights[l].sizes(), weights[l].options()));
+    grads.biases.push_back(at::empty(
+        {weights[l].size(0), weights[l].size(1), weights[l].size(3)}, weights[l].options()));
   }
+  const Tensor grad_x = mlp_backward(
+      grad_out, x, weights, saved, saved.slice(saved.size() - (layers - 1)),
+      activation_from(activation_name), {0, need_x ? x.size(3) : 0},
+      need_parameters ? &grads : nullptr);
   Tensors result;
-  if (need_x) result.push_back(grad_x);
-  if (need_parameters) {
-    result.insert(result.end(), grad_weights.begin(), grad_weights.end());
-    result.insert(result.end(), grad_biases.begin(), grad_biases.end());
-  }
+  if (need_x) result.push_back(grad_x.contiguous());
+  result.insert(result.end(), grads.weights.begin(), grads.weights.end());
+  result.insert(result.end(), grads.biases.begin(), grads.biases.end());
   return result;
 }
 
@@ -173,7 +144,7 @@ Tensors differentiable_backward(const Tensor& grad_out, const Tensor& x, TensorL
     }
     if (l > 0 || need_x) grad = at::matmul(grad, weights[l].transpose(2, 3));
   }
-  if (need_x) grads[0] = to_shape_of(x, grad);
+  if (need_x) grads[0] = x.size(1) == grad.size(1) ? grad : at::sum(grad, 1, /*keepdim=*/true);
   return grads;
 }
 

@@ -83,6 +83,8 @@ class DualQConfig:
     conjugate: Literal["exact", "quadratic"] = "exact"
     """χ² only: the conjugate on x ≥ 0, constant below −1, or the un-thresholded y + y²/2, whose
     gradient does not vanish where the weight is zero."""
+    native: bool = True
+    """Take the steps in native calls; off, autograd takes them one by one."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ class DynamicsConfig:
     log_var_penalty: float = bounded(0.005, 0.0)
     """Weight of (Σ max_log_var − Σ min_log_var), which pulls the learned bounds together (MBPO:
     0.01 beside twice this log-likelihood)."""
+    native: bool = True
+    """Take all steps of an epoch in one native call; off, autograd takes them one by one."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,9 @@ class SACConfig:
     """Entropy temperature at the start."""
     real_fraction: float = bounded(0.05, 0.0, 1.0)
     """Share of real transitions in each batch (MBPO and the released code: 5 %)."""
+    native: bool = True
+    """Make all updates of an environment step in one native call; off, autograd makes them one by
+    one, several times slower."""
 
 
 @dataclass(frozen=True)

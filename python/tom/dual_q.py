@@ -13,14 +13,19 @@ form of KL, whose weights always sum to N, has its optimum at infinity.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from tom.batching import in_chunks
 from tom.config import DualQConfig
 from tom.divergences import Divergence
 from tom.networks import Adam, StackedMLP
+from tom.ops import Divergence as DivergenceName
+from tom.ops import dual_q_steps
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.state import State
@@ -28,6 +33,9 @@ from tom.streams import RandomStreams
 
 Policy = Callable[[Tensor], Tensor]
 """Sampled actions [S, B, A] for observations [S, B, O]."""
+
+STEPS_TOGETHER = 50
+"""Steps whose minibatches are drawn at once."""
 
 
 class DualQ:
@@ -77,43 +85,90 @@ class DualQ:
         """
         config = self.config
         window, losses = max(1, config.steps // 10), []
-        for step in range(config.steps):
-            index, batch = replays.sample_uniform(config.batch_size)
-            start = initial_states(config.batch_size)
-            q, next_value, start_value = self._evaluate(batch, start, policy)
-            delta = self._delta(batch, rewards.gather(1, index), q, next_value)
-            loss = (1 - self.discount) * start_value.mean(1) + self.divergence.dual_loss(
-                delta, quadratic=config.conjugate == "quadratic"
-            )
-            decay = sum((w.square().sum() for w in self.network.weights), torch.zeros(()))
-            self.optimizer.minimise(loss.sum() + config.l2 * decay)
-            if step >= config.steps - window:
-                losses.append(loss.detach())
-        return {"tom/dual_q_loss": torch.stack(losses).mean(0)}
+        for first in range(0, config.steps, STEPS_TOGETHER):
+            steps = min(STEPS_TOGETHER, config.steps - first)
+            batches = self._batches(steps, replays, rewards, initial_states, policy)
+            if config.native:
+                losses.append(self._native_steps(*batches))
+            else:
+                losses += [self._step(*batch) for batch in zip(*batches, strict=True)]
+        return {"tom/dual_q_loss": torch.cat(losses)[-window:].mean(0)}
+
+    def _batches(
+        self,
+        steps: int,
+        replays: Replays,
+        rewards: Tensor,
+        initial_states: Callable[[int], Tensor],
+        policy: Policy,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What some steps read: inputs [K, S, B + 2 B P, I], R and 1 − terminated [K, S, B].
+
+        The inputs of a step are (s, a), then P actions in each s', then P in each s0. The policy is
+        asked once for all steps: it does not change while the dual Q is trained.
+        """
+        layout, samples = self.layout, self.config.policy_samples
+        shape = (steps, self.config.batch_size)
+        index, rows = replays.sample_uniform(math.prod(shape))
+        start = initial_states(math.prod(shape))
+        states = torch.cat([rows[..., layout.next_observation], start], dim=1)
+        states = states.repeat_interleave(samples, dim=1)
+        sampled = torch.cat([states, in_chunks(policy, states)], dim=-1)
+        following, starting = sampled.chunk(2, dim=1)
+        parts = [
+            part.unflatten(1, (steps, -1))
+            for part in (rows[..., layout.state_action], following, starting)
+        ]
+        inputs = torch.cat(parts, dim=2).transpose(0, 1)
+        rewards = rewards.gather(1, index).unflatten(1, shape).transpose(0, 1)
+        go_on = (1 - rows[..., layout.terminated]).unflatten(1, shape).transpose(0, 1)
+        return inputs, rewards, go_on
+
+    def _native_steps(self, inputs: Tensor, rewards: Tensor, go_on: Tensor) -> Tensor:
+        """The steps in one operator; each one's objective, [K, S]."""
+        config, quadratic = self.config, self.config.conjugate == "quadratic"
+        delta, start_value = dual_q_steps(
+            inputs,
+            rewards,
+            go_on,
+            network=self.optimizer.trained,
+            hidden=config.hidden,
+            samples=config.policy_samples,
+            divergence=cast(DivergenceName, self.divergence.name),
+            quadratic=quadratic,
+            discount=self.discount,
+            learning_rate=config.learning_rate,
+            l2=config.l2,
+        )
+        dual_loss = self.divergence.dual_loss(delta, quadratic=quadratic)
+        return (1 - self.discount) * start_value + dual_loss
+
+    def _step(self, inputs: Tensor, rewards: Tensor, go_on: Tensor) -> Tensor:
+        """A step as autograd takes it, which the native ones agree with; its objective [1, S]."""
+        q, next_value, start_value = self._evaluate(inputs, rewards.shape[1])
+        delta = rewards + self.discount * go_on * next_value - q
+        loss = (1 - self.discount) * start_value.mean(1) + self.divergence.dual_loss(
+            delta, quadratic=self.config.conjugate == "quadratic"
+        )
+        decay = sum((w.square().sum() for w in self.network.weights), torch.zeros(()))
+        self.optimizer.minimise(loss.sum() + self.config.l2 * decay)
+        return loss.detach().unsqueeze(0)
 
     @torch.no_grad()
     def residual(self, rows: Tensor, rewards: Tensor, policy: Policy) -> Tensor:
         """δ of rows [S, B, W] with rewards R [S, B], [S, B]."""
-        q, next_value, _ = self._evaluate(rows, None, policy)
-        return self._delta(rows, rewards, q, next_value)
-
-    def _delta(self, rows: Tensor, rewards: Tensor, q: Tensor, next_value: Tensor) -> Tensor:
-        go_on = 1 - rows[..., self.layout.terminated]
-        return rewards + self.discount * go_on * next_value - q
-
-    def _evaluate(
-        self, rows: Tensor, start: Tensor | None, policy: Policy
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Q(s, a), V(s') and V(s0) in one pass of the network, each [S, B]."""
-        layout, samples, n = self.layout, self.config.policy_samples, rows.shape[1]
-        states = rows[..., layout.next_observation]
-        if start is not None:
-            states = torch.cat([states, start], dim=1)
-        states = states.repeat_interleave(samples, dim=1)
+        layout, samples = self.layout, self.config.policy_samples
+        states = rows[..., layout.next_observation].repeat_interleave(samples, dim=1)
         sampled = torch.cat([states, policy(states)], dim=-1)
         inputs = torch.cat([rows[..., layout.state_action], sampled], dim=1)
+        q, next_value, _ = self._evaluate(inputs, rows.shape[1])
+        go_on = 1 - rows[..., layout.terminated]
+        return rewards + self.discount * go_on * next_value - q
+
+    def _evaluate(self, inputs: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Q(s, a), V(s') and V(s0) [S, n] each in one pass; the last is empty without any s0."""
         q = self.network(inputs.unsqueeze(1))[:, 0, :, 0]
-        values = q[:, n:].unflatten(1, (-1, samples)).mean(2)
+        values = q[:, n:].unflatten(1, (-1, self.config.policy_samples)).mean(2)
         return q[:, :n], values[:, :n], values[:, n:]
 
     def state_dict(self) -> State:

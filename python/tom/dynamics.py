@@ -15,7 +15,7 @@ from torch import Tensor
 from tom.batching import in_chunks, take
 from tom.config import DynamicsConfig
 from tom.networks import Adam, StackedMLP
-from tom.ops import stacked_mlp, weighted_gaussian_nll
+from tom.ops import dynamics_steps, stacked_mlp, weighted_gaussian_nll
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.state import State
@@ -191,21 +191,29 @@ class DynamicsEnsemble:
         inputs = (rows[..., self.layout.state_action] - self._input_mean) / self._input_std
         targets = (self._targets(rows) - self._target_mean) / self._target_std
         shape = (config.batches_per_epoch, members, config.batch_size)
-        batches = zip(
-            inputs.unflatten(1, shape).unbind(1),
-            targets.unflatten(1, shape).unbind(1),
-            weight.unflatten(1, shape).unbind(1),
-            strict=True,
-        )
-        total = torch.zeros(self.network.seeds, device=rows.device)
+        x, y, w = (t.unflatten(1, shape).transpose(0, 1) for t in (inputs, targets, weight))
+        if config.native:
+            return dynamics_steps(
+                x,
+                y,
+                w,
+                network=self.optimizer.trained,
+                hidden=config.hidden,
+                learning_rate=config.learning_rate,
+                weight_decay=config.weight_decay,
+                log_var_penalty=config.log_var_penalty,
+            )
+        losses = [self._step(*batch) for batch in zip(x, y, w, strict=True)]
+        return torch.stack(losses).mean(0)
+
+    def _step(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """A step as autograd takes it, which the native ones agree with; the loss [S]."""
         low, high = self.network.extra["min_log_var"], self.network.extra["max_log_var"]
-        for x, y, w in batches:
-            mean, log_var = self.network(x).chunk(2, dim=-1)
-            loss, _, _ = weighted_gaussian_nll(mean, log_var, low, high, y, weight=w)
-            bounds = config.log_var_penalty * (high - low).sum()
-            self.optimizer.minimise(loss.sum() + bounds)
-            total += loss.detach().mean(1)
-        return total / config.batches_per_epoch
+        mean, log_var = self.network(x).chunk(2, dim=-1)
+        loss, _, _ = weighted_gaussian_nll(mean, log_var, low, high, y, weight=weight)
+        bounds = self.config.log_var_penalty * (high - low).sum()
+        self.optimizer.minimise(loss.sum() + bounds)
+        return loss.detach().mean(1)
 
     @torch.no_grad()
     def _holdout_error(self, held_out: HeldOut) -> Tensor:

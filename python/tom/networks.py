@@ -125,17 +125,33 @@ class Adam:
         self, network: StackedMLP, learning_rate: float, *, weight_decay: float = 0.0
     ) -> None:
         self._network = network
-        self._learning_rate, self._weight_decay = learning_rate, weight_decay
-        self.reset()
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        flat = network.flat
+        self._moments = {
+            "exp_avg": torch.zeros_like(flat, requires_grad=False),
+            "exp_avg_sq": torch.zeros_like(flat, requires_grad=False),
+        }
+        # The fused step reads the counter on the parameters' own device.
+        self._step = torch.zeros((), device=flat.device)
+        self._adam = torch.optim.Adam(
+            [flat], lr=learning_rate, weight_decay=weight_decay, fused=True
+        )
+        self._adam.state[flat] = {"step": self._step, **self._moments}
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """What the native training steps update in place.
+
+        The parameters, their gradient, Adam's two moments, each a flat vector [P], and its counter.
+        """
+        flat = self._network.flat
+        assert flat.grad is not None
+        return [flat, flat.grad, *self._moments.values(), self._step]
 
     def reset(self) -> None:
         """Forget the moments."""
-        self._adam = torch.optim.Adam(
-            [self._network.flat],
-            lr=self._learning_rate,
-            weight_decay=self._weight_decay,
-            fused=True,
-        )
+        for tensor in (*self._moments.values(), self._step):
+            tensor.zero_()
 
     def minimise(self, loss: Tensor) -> None:
         """One step down the gradient of the scalar `loss`.
@@ -151,24 +167,12 @@ class Adam:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments [S, P] and the number of steps [S]."""
-        network, state = self._network, self._adam.state.get(self._network.flat)
-        if not state:
-            return {}
-        return {
-            "exp_avg": network.per_seed(state["exp_avg"]),
-            "exp_avg_sq": network.per_seed(state["exp_avg_sq"]),
-            "step": state["step"].expand(network.seeds).clone(),
-        }
+        network = self._network
+        moments = {name: network.per_seed(vector) for name, vector in self._moments.items()}
+        return {**moments, "step": self._step.expand(network.seeds).clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
-        self.reset()
-        if not state:
-            return
-        network = self._network
-        moments = {name: torch.zeros_like(network.flat) for name in ("exp_avg", "exp_avg_sq")}
-        for name, vector in moments.items():
-            network.load_per_seed(vector, state[name])
-        # The fused step reads the counter on the parameters' own device.
-        step = state["step"][0].to(network.flat.device, copy=True)
-        self._adam.state[network.flat] = {"step": step, **moments}
+        for name, vector in self._moments.items():
+            self._network.load_per_seed(vector, state[name])
+        self._step.copy_(state["step"][0])

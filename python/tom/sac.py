@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tom.config import SACConfig
 from tom.networks import Adam, StackedMLP
+from tom.ops import sac_updates
 from tom.rows import RowLayout
 from tom.state import State
 from tom.streams import RandomStreams
@@ -72,19 +73,52 @@ class SAC:
         """The squashed mean action, [S, B, A], for observations [S, B, O]."""
         return self._squash(self._distribution(observations)[0])
 
-    def update(self, rows: Tensor) -> dict[str, Tensor]:
-        """One gradient step of critics, actor and temperature on rows [S, B, W].
+    def update(self, batches: Tensor) -> dict[str, Tensor]:
+        """One gradient step of critics, actor and temperature on each batch of [G, S, B, W].
 
         Returns:
-            `train/critic_loss`, `train/actor_loss`, `train/ent_coef`, `train/entropy`, each [S].
+            `train/critic_loss`, `train/actor_loss`, `train/ent_coef`, `train/entropy` of the last
+            step, each [S].
         """
+        updates, _, batch, _ = batches.shape
+        noise = self._streams.normal(updates, 2 * batch, self.layout.action_size).transpose(0, 1)
+        if self.config.native:
+            metrics = self._native_updates(batches, noise)
+        else:
+            for rows, drawn in zip(batches, noise, strict=True):
+                metrics = self._update(rows, drawn)
+        names = ("critic_loss", "actor_loss", "ent_coef", "entropy")
+        return {f"train/{name}": value for name, value in zip(names, metrics, strict=True)}
+
+    def _native_updates(self, batches: Tensor, noise: Tensor) -> Tensor:
+        """All steps in one operator; the last one's metrics [4, S]."""
+        return sac_updates(
+            batches,
+            noise,
+            actor=self._actor_adam.trained,
+            critic=self._critic_adam.trained,
+            temperature=self._temperature_adam.trained,
+            target=self.target.flat,
+            scale=self._scale,
+            center=self._center,
+            hidden=self.config.hidden,
+            discount=self.discount,
+            tau=self.config.tau,
+            target_entropy=self.target_entropy,
+            learning_rate=self.config.learning_rate,
+            log_std_bounds=(LOG_STD_MIN, LOG_STD_MAX),
+        )
+
+    def _update(self, rows: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        """The step as autograd takes it: what `_native_updates` has to agree with."""
         layout, alpha = self.layout, self._alpha().detach()
         # One actor pass serves s (for the actor's own loss) and s' (for the critics' target).
         observations, next_observations = (
             rows[..., layout.observation],
             rows[..., layout.next_observation],
         )
-        actions, log_prob = self._sample(torch.cat([observations, next_observations], dim=1))
+        both = torch.cat([observations, next_observations], dim=1)
+        actions, log_prob = self._sample(both, noise)
         batch = rows.shape[1]
         next_actions, next_log_prob = actions[:, batch:].detach(), log_prob[:, batch:].detach()
 
@@ -108,12 +142,7 @@ class SAC:
             (self.temperature.extra["log_alpha"][:, 0] * (entropy - self.target_entropy)).sum()
         )
         self.target.flat.lerp_(self.critic.flat, self.config.tau)
-        return {
-            "train/critic_loss": critic_loss.detach(),
-            "train/actor_loss": actor_loss.detach(),
-            "train/ent_coef": alpha[:, 0],
-            "train/entropy": entropy,
-        }
+        return critic_loss.detach(), actor_loss.detach(), alpha[:, 0], entropy
 
     def _alpha(self) -> Tensor:
         """Temperature [S, 1]."""
@@ -124,10 +153,9 @@ class SAC:
         mean, log_std = self.actor(observations.unsqueeze(1))[:, 0].chunk(2, dim=-1)
         return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
 
-    def _sample(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+    def _sample(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Reparametrised actions [S, B, A] and the normalised action's log-density [S, B]."""
         mean, log_std = self._distribution(observations)
-        noise = self._streams.normal(*mean.shape[1:])
         unsquashed = mean + log_std.exp() * noise
         log_prob = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
         # log(1 − tanh²u) = 2 (log 2 − u − softplus(−2u)), which does not underflow for large |u|.

@@ -55,8 +55,7 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
                 batches = policy_batches(
                     replays, run.model_buffer, config, run.collector.lowest_reward
                 )
-                for batch in batches:
-                    updated = policy.update(batch)
+                updated = policy.update(batches)
 
         log.step(run.step)
         evaluate = run.due(config.evaluation.interval) or run.step == config.steps

@@ -1,0 +1,85 @@
+// tom::dual_q_steps: minibatch steps on the dual objective (22) in one call.
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/stack.h>
+#include <torch/library.h>
+
+#include "ops/occupancy_weights.h"
+#include "ops/trained_stack.h"
+
+namespace tom {
+namespace {
+
+using at::IntArrayRef;
+using at::Tensor;
+using at::TensorList;
+
+void check(const Tensor& inputs, const Tensor& rewards, const Tensor& go_on, int64_t samples) {
+  TORCH_CHECK_VALUE(rewards.dim() == 3 && rewards.numel() > 0, "dual_q_steps: rewards has shape ",
+                    rewards.sizes(), "; it must be [K, S, B] (steps, seeds, batch), not empty.");
+  TORCH_CHECK_VALUE(go_on.sizes() == rewards.sizes(), "dual_q_steps: go_on has shape ",
+                    go_on.sizes(), "; it must be ", rewards.sizes(), " as rewards.");
+  TORCH_CHECK_VALUE(samples >= 1, "dual_q_steps: samples is ", samples, "; it must be at least 1.");
+  const int64_t rows = rewards.size(2) * (1 + 2 * samples);
+  TORCH_CHECK_VALUE(inputs.dim() == 4 && inputs.size(0) == rewards.size(0) &&
+                        inputs.size(1) == rewards.size(1) && inputs.size(2) == rows,
+                    "dual_q_steps: inputs has shape ", inputs.sizes(), "; it must be [",
+                    rewards.size(0), ", ", rewards.size(1), ", ", rows, ", I]: (s, a), then ",
+                    samples, " actions in each s' and in each s0.");
+}
+
+// V is the mean over `samples` neighbouring rows of q [S, B * samples].
+Tensor mean_over_samples(const Tensor& q, int64_t samples) {
+  return samples == 1 ? q : q.view({q.size(0), -1, samples}).mean(2);
+}
+
+// Each sample takes its share of V's gradient [S, B]: [S, B * samples].
+Tensor spread_over_samples(const Tensor& grad, int64_t samples) {
+  if (samples == 1) return grad;
+  return grad.unsqueeze(2).expand({-1, -1, samples}).reshape({grad.size(0), -1}).div(samples);
+}
+
+std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewards,
+                                        const Tensor& go_on, TensorList network, IntArrayRef hidden,
+                                        int64_t samples, std::string_view divergence,
+                                        bool quadratic, double discount, double learning_rate,
+                                        double l2) {
+  check(inputs, rewards, go_on, samples);
+  const int64_t steps = rewards.size(0), seeds = rewards.size(1), batch = rewards.size(2);
+  std::vector<int64_t> sizes{inputs.size(3)};
+  sizes.insert(sizes.end(), hidden.begin(), hidden.end());
+  sizes.push_back(1);
+  TrainedStack q_network(network, "network", seeds, 1, sizes, Activation::relu);
+  const double each = 1.0 / static_cast<double>(batch);
+  const Tensor grad_start = spread_over_samples(
+      at::full({seeds, batch}, (1 - discount) * each, inputs.options()), samples);
+
+  std::vector<Tensor> deltas, start_values;
+  for (int64_t k = 0; k < steps; ++k) {
+    const Tensor out = q_network.forward(inputs[k].unsqueeze(1)).view({seeds, -1});
+    const Tensor q = out.narrow(1, 0, batch);
+    const Tensor next = mean_over_samples(out.narrow(1, batch, batch * samples), samples);
+    const Tensor start = out.narrow(1, batch * (1 + samples), batch * samples);
+    const Tensor weight = go_on[k] * discount;
+    const Tensor delta = rewards[k] + weight * next - q;
+    const Tensor slope = conjugate_slope(delta, divergence, quadratic) * each;  // dL/d delta
+    const Tensor grad =
+        at::cat({slope.neg(), spread_over_samples(weight * slope, samples), grad_start}, 1);
+    q_network.backward(grad.view({seeds, 1, -1, 1}));
+    for (size_t l = 0; l + 1 < sizes.size(); ++l) {
+      q_network.gradients().weights[l].add_(q_network.layers().weights[l], 2 * l2);
+    }
+    q_network.step({learning_rate});
+    deltas.push_back(delta);
+    start_values.push_back(start.mean(1));
+  }
+  return {at::stack(deltas), at::stack(start_values)};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(tom, CompositeExplicitAutograd, m) { m.impl("dual_q_steps", dual_q_steps); }
+
+}  // namespace tom

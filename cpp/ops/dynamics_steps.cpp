@@ -1,0 +1,67 @@
+// tom::dynamics_steps: an epoch of weighted maximum likelihood for the ensemble in one call.
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include "ops/gaussian_nll.h"
+#include "ops/trained_stack.h"
+
+namespace tom {
+namespace {
+
+using at::IntArrayRef;
+using at::Tensor;
+using at::TensorList;
+
+void check(const Tensor& inputs, const Tensor& targets, const Tensor& weights) {
+  TORCH_CHECK_VALUE(inputs.dim() == 5 && inputs.numel() > 0, "dynamics_steps: inputs has shape ",
+                    inputs.sizes(), "; it must be [K, S, M, B, I] (steps, seeds, members, batch, ",
+                    "inputs), and not empty.");
+  TORCH_CHECK_VALUE(targets.dim() == 5 && targets.sizes().slice(0, 4) == inputs.sizes().slice(0, 4),
+                    "dynamics_steps: targets has shape ", targets.sizes(),
+                    "; it must be [K, S, M, B, D] to fit inputs of shape ", inputs.sizes(), ".");
+  TORCH_CHECK_VALUE(weights.sizes() == inputs.sizes().slice(0, 4), "dynamics_steps: weights has ",
+                    "shape ", weights.sizes(), "; it must be ", inputs.sizes().slice(0, 4), ".");
+}
+
+Tensor dynamics_steps(const Tensor& inputs, const Tensor& targets, const Tensor& weights,
+                      TensorList network, IntArrayRef hidden, double learning_rate,
+                      double weight_decay, double log_var_penalty) {
+  check(inputs, targets, weights);
+  const int64_t steps = inputs.size(0), seeds = inputs.size(1), members = inputs.size(2);
+  const int64_t outputs = targets.size(4);
+  std::vector<int64_t> sizes{inputs.size(4)};
+  sizes.insert(sizes.end(), hidden.begin(), hidden.end());
+  sizes.push_back(2 * outputs);
+  TrainedStack ensemble(network, "network", seeds, members, sizes, Activation::silu);
+  const int64_t bounds = seeds * members * outputs;
+  const std::vector<int64_t> shape{seeds, members, outputs};
+  const Tensor low = ensemble.extra(0, shape), high = ensemble.extra(bounds, shape);
+  Tensor low_gradient = ensemble.extra_gradient(0, shape);
+  Tensor high_gradient = ensemble.extra_gradient(bounds, shape);
+
+  const bool native = inputs.is_cpu();
+  Tensor total = at::zeros({seeds}, inputs.options());
+  for (int64_t k = 0; k < steps; ++k) {
+    const Tensor out = ensemble.forward(inputs[k]);
+    const NllArguments arguments{out.narrow(3, 0, outputs), out.narrow(3, outputs, outputs),
+                                 low, high, targets[k], weights[k]};
+    const Nll nll = native ? gaussian_nll_cpu(arguments, /*need_gradients=*/true)
+                           : gaussian_nll(arguments, /*need_gradients=*/true);
+    ensemble.backward(at::cat({nll.gradients[0], nll.gradients[1]}, 3));
+    // The loss has log_var_penalty * sum(high - low) beside the likelihood.
+    low_gradient.copy_(nll.gradients[2]).sub_(log_var_penalty);
+    high_gradient.copy_(nll.gradients[3]).add_(log_var_penalty);
+    ensemble.step({learning_rate, weight_decay});
+    total.add_(nll.loss.mean(1));
+  }
+  return total.div_(static_cast<double>(steps));
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(tom, CompositeExplicitAutograd, m) { m.impl("dynamics_steps", dynamics_steps); }
+
+}  // namespace tom

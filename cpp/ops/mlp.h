@@ -1,0 +1,39 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "ops/activations.h"
+
+namespace tom {
+
+/// The parameters of S x M multilayer perceptrons, or tensors of their shapes: per layer
+/// weights [S, M, in, out] and biases [S, M, out].
+struct Layers {
+  std::vector<at::Tensor> weights, biases;
+};
+
+/// What a forward pass leaves for the way back: the value of each hidden layer, and the residual
+/// that `activate_backward` wants (which may be the same tensor).
+struct Hiddens {
+  std::vector<at::Tensor> values, residuals;
+};
+
+/// Outputs [S, M, B, O] of inputs x [S, M or 1, B, I]; fills `hiddens` unless it is null.
+at::Tensor mlp_forward(const at::Tensor& x, at::TensorList weights, at::TensorList biases,
+                       Activation activation, Hiddens* hiddens);
+
+/// Gradients of what `mlp_forward` computed, from d/d output [S, M, B, O].
+///
+/// The parameters' gradients are written to `grads`, whose tensors are contiguous, unless it is
+/// null. With `need_x`, returns the gradient in the first columns of x from `first_x` on, as many
+/// as `columns_x`: [S, M or 1, B, columns_x], summed over the members where they share x.
+struct InputColumns {
+  int64_t first = 0, count = 0;  ///< none: the input needs no gradient
+};
+at::Tensor mlp_backward(const at::Tensor& grad_out, const at::Tensor& x, at::TensorList weights,
+                        at::TensorList values, at::TensorList residuals, Activation activation,
+                        InputColumns columns, Layers* grads);
+
+}  // namespace tom

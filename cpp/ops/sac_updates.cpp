@@ -1,0 +1,222 @@
+// tom::sac_updates: all soft actor-critic updates of one environment step in one call.
+//
+// The gradients are written out by hand: no graph is built, the actor's loss computes no gradient
+// for the critics, one pass of the actor serves s and s', and each network's parameters are one
+// vector for Adam and for the target's average. Nothing waits for a value on the host, so that on
+// a GPU the launches queue up.
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/amin.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/exp.h>
+#include <ATen/ops/minimum.h>
+#include <ATen/ops/softplus.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/tanh.h>
+#include <ATen/ops/where.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "ops/trained_stack.h"
+
+namespace tom {
+namespace {
+
+using at::IntArrayRef;
+using at::Tensor;
+using at::TensorList;
+
+// Columns of a row [s | a | s' | r | terminated].
+struct Columns {
+  int64_t observations, actions;
+
+  Tensor observation(const Tensor& rows) const { return rows.narrow(2, 0, observations); }
+  Tensor state_action(const Tensor& rows) const {
+    return rows.narrow(2, 0, observations + actions);
+  }
+  Tensor next_observation(const Tensor& rows) const {
+    return rows.narrow(2, observations + actions, observations);
+  }
+  Tensor reward(const Tensor& rows) const { return rows.select(2, rows.size(2) - 2); }
+  Tensor terminated(const Tensor& rows) const { return rows.select(2, rows.size(2) - 1); }
+};
+
+struct Settings {
+  double discount, tau, target_entropy, learning_rate, log_std_min, log_std_max;
+};
+
+// A squashed Gaussian's sample, and what its way back needs; all [S, B, A] but log_prob [S, B].
+struct Sample {
+  Tensor raw_log_std, spread, squashed, action, log_prob;  // spread = e^log_std times the noise
+
+  Sample(const Tensor& out, const Tensor& noise, const Tensor& scale, const Tensor& center,
+         const Settings& settings) {
+    const int64_t actions = noise.size(2);
+    raw_log_std = out.narrow(2, actions, actions);
+    const Tensor log_std = raw_log_std.clamp(settings.log_std_min, settings.log_std_max);
+    spread = at::exp(log_std).mul_(noise);
+    const Tensor u = out.narrow(2, 0, actions) + spread;
+    squashed = at::tanh(u);
+    action = squashed * scale + center;
+    // log(1 - tanh^2 u) = 2 (log 2 - u - softplus(-2u)), which does not underflow for large |u|.
+    Tensor terms = at::softplus(u * -2).add_(u).mul_(2);
+    terms.sub_(log_std).sub_(noise * noise, 0.5);
+    constexpr double kConstant = -2 * std::numbers::ln2;
+    const double constant = kConstant - 0.5 * std::log(2 * std::numbers::pi);
+    log_prob = at::sum(terms, 2).add_(constant * static_cast<double>(actions));
+  }
+
+  // d/d (actor's output) of the first `rows` samples from d/d action [S, B, A] and d/d log_prob,
+  // a number per seed, [S, 1, 1].
+  Tensor backward(const Tensor& grad_action, const Tensor& grad_log_prob, const Tensor& scale,
+                  const Settings& settings) const {
+    const int64_t rows = grad_action.size(1);
+    const Tensor t = squashed.narrow(1, 0, rows);
+    const Tensor grad_u =
+        (t * t).neg_().add_(1).mul_(grad_action * scale).add_(t * grad_log_prob, 2);
+    Tensor grad_log_std = (grad_u * spread.narrow(1, 0, rows)).sub_(grad_log_prob);
+    const Tensor raw = raw_log_std.narrow(1, 0, rows);
+    grad_log_std.mul_((raw >= settings.log_std_min).logical_and_(raw <= settings.log_std_max));
+    return at::cat({grad_u, grad_log_std}, 2);
+  }
+};
+
+std::vector<int64_t> layer_sizes(int64_t inputs, IntArrayRef hidden, int64_t outputs) {
+  std::vector<int64_t> sizes{inputs};
+  sizes.insert(sizes.end(), hidden.begin(), hidden.end());
+  sizes.push_back(outputs);
+  return sizes;
+}
+
+class Updates {
+ public:
+  Updates(Columns columns, const Tensor& rows, TensorList actor, TensorList critic,
+          TensorList temperature, const Tensor& target, const Tensor& scale, const Tensor& center,
+          IntArrayRef hidden, const Settings& settings)
+      : columns_(columns),
+        settings_(settings),
+        scale_(scale),
+        center_(center),
+        seeds_(rows.size(1)),
+        batch_(rows.size(2)),
+        actor_(actor, "actor", seeds_, 1,
+               layer_sizes(columns.observations, hidden, 2 * columns.actions), Activation::relu),
+        critic_(critic, "critic", seeds_, 2, critic_sizes(hidden), Activation::relu),
+        target_flat_(target),
+        target_(layers_in(target, seeds_, 2, critic_sizes(hidden))),
+        temperature_(temperature, "temperature", seeds_, 1, {1}, Activation::relu) {}
+
+  /// One update on rows [S, B, W] with noise [S, 2B, A]; if `metrics` is not null, the losses,
+  /// temperature and entropy are stored there, [4, S].
+  void update(const Tensor& rows, const Tensor& noise, Tensor* metrics) {
+    const Tensor log_alpha = temperature_.extra(0, {seeds_, 1});
+    const Tensor alpha = at::exp(log_alpha);
+    const Tensor observations = columns_.observation(rows);
+    const Tensor both = at::cat({observations, columns_.next_observation(rows)}, 1);
+    const Tensor out = actor_.forward(both.unsqueeze(1)).squeeze(1);
+    const Sample sample(out, noise, scale_, center_, settings_);
+
+    const Tensor error = critic_error(rows, alpha, sample);
+    critic_.backward((error * (2.0 / static_cast<double>(batch_))).unsqueeze(3));
+    critic_.step({settings_.learning_rate});
+
+    const Tensor log_prob = sample.log_prob.narrow(1, 0, batch_);
+    const Tensor actions = sample.action.narrow(1, 0, batch_);
+    const Tensor q = critic_.forward(at::cat({observations, actions}, 2).unsqueeze(1)).squeeze(3);
+    actor_.keep_rows(batch_);
+    actor_.backward(actor_gradient(q, alpha, sample).unsqueeze(1));
+    actor_.step({settings_.learning_rate});
+
+    const Tensor entropy = -log_prob.mean(1, /*keepdim=*/true);
+    temperature_.extra_gradient(0, {seeds_, 1}).copy_(entropy - settings_.target_entropy);
+    temperature_.step({settings_.learning_rate});
+    target_flat_.lerp_(critic_.flat(), settings_.tau);
+    if (metrics != nullptr) {
+      const Tensor critic_loss = at::sum((error * error).mean(2), 1);
+      const Tensor actor_loss = (alpha * log_prob - at::amin(q, 1)).mean(1);
+      *metrics = at::stack({critic_loss, actor_loss, alpha.squeeze(1), entropy.squeeze(1)});
+    }
+  }
+
+ private:
+  std::vector<int64_t> critic_sizes(IntArrayRef hidden) const {
+    return layer_sizes(columns_.observations + columns_.actions, hidden, 1);
+  }
+
+  // Q(s, a) - [r + gamma (1 - terminated) (min Q'(s', a') - alpha log pi(a'|s'))], [S, 2, B].
+  Tensor critic_error(const Tensor& rows, const Tensor& alpha, const Sample& sample) {
+    const Tensor next_actions = sample.action.narrow(1, batch_, batch_);
+    const Tensor following = at::cat({columns_.next_observation(rows), next_actions}, 2);
+    const Tensor next_q = mlp_forward(following.unsqueeze(1), target_.weights, target_.biases,
+                                      Activation::relu, nullptr)
+                              .squeeze(3);
+    Tensor goal = at::minimum(next_q.select(1, 0), next_q.select(1, 1));
+    goal.sub_(alpha * sample.log_prob.narrow(1, batch_, batch_));
+    goal.mul_(columns_.terminated(rows).neg().add_(1)).mul_(settings_.discount);
+    goal.add_(columns_.reward(rows));
+    const Tensor q = critic_.forward(columns_.state_action(rows).unsqueeze(1)).squeeze(3);
+    return q - goal.unsqueeze(1);
+  }
+
+  // d/d (actor's output) of mean(alpha log pi - min Q), for s alone: the rows of s' have none.
+  Tensor actor_gradient(const Tensor& q, const Tensor& alpha, const Sample& sample) {
+    const Tensor lead = q.select(1, 0) - q.select(1, 1);
+    // The smaller of the two takes the gradient; of equals each takes half, as in torch.amin.
+    const Tensor share = lead.sign().mul_(0.5).add_(0.5);  // of the second critic
+    const double each = -1.0 / static_cast<double>(batch_);
+    const Tensor grad_q = at::stack({(1 - share).mul_(each), share * each}, 1).unsqueeze(3);
+    const Tensor grad_action =
+        critic_.backward_to_input(grad_q, {columns_.observations, columns_.actions}).squeeze(1);
+    const Tensor grad_log_prob = (alpha * -each).unsqueeze(2);
+    return sample.backward(grad_action, grad_log_prob, scale_, settings_);
+  }
+
+  const Columns columns_;
+  const Settings settings_;
+  const Tensor scale_, center_;
+  const int64_t seeds_, batch_;
+  TrainedStack actor_, critic_;
+  Tensor target_flat_;
+  const Layers target_;
+  TrainedStack temperature_;
+};
+
+Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, TensorList critic,
+                   TensorList temperature, const Tensor& target, const Tensor& scale,
+                   const Tensor& center, int64_t observations, IntArrayRef hidden,
+                   double discount, double tau, double target_entropy, double learning_rate,
+                   double log_std_min, double log_std_max) {
+  const int64_t actions = scale.size(0);
+  TORCH_CHECK_VALUE(rows.dim() == 4 && rows.size(0) > 0 && rows.size(1) > 0 && rows.size(2) > 0 &&
+                        rows.size(3) == 2 * observations + actions + 2,
+                    "sac_updates: rows has shape ", rows.sizes(), "; it must be [G, S, B, ",
+                    2 * observations + actions + 2, "], the width of a row [s | a | s' | r | ",
+                    "terminated] with ", observations, " observations and ", actions, " actions.");
+  const std::vector<int64_t> noise_shape{rows.size(0), rows.size(1), 2 * rows.size(2), actions};
+  TORCH_CHECK_VALUE(noise.sizes() == noise_shape, "sac_updates: noise has shape ", noise.sizes(),
+                    "; it must be ", noise_shape, ", for s and s' of every row.");
+  for (const Tensor* t : {&rows, &noise, &target, &scale, &center}) {
+    TORCH_CHECK_VALUE(t->scalar_type() == at::kFloat && t->device() == rows.device(),
+                      "sac_updates: got a ", t->scalar_type(), " tensor on ", t->device(),
+                      "; all must be float32 on ", rows.device(), ".");
+  }
+  TORCH_CHECK_VALUE(target.sizes() == critic[0].sizes(), "sac_updates: target has shape ",
+                    target.sizes(), "; it must be ", critic[0].sizes(), " as the critic.");
+  Updates updates({observations, actions}, rows, actor, critic, temperature, target, scale, center,
+                  hidden, {discount, tau, target_entropy, learning_rate, log_std_min, log_std_max});
+  Tensor metrics;
+  for (int64_t g = 0; g < rows.size(0); ++g) {
+    updates.update(rows[g], noise[g], g + 1 == rows.size(0) ? &metrics : nullptr);
+  }
+  return metrics;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(tom, CompositeExplicitAutograd, m) { m.impl("sac_updates", sac_updates); }
+
+}  // namespace tom

@@ -1,0 +1,97 @@
+#include "ops/trained_stack.h"
+
+#include <ATen/ops/_fused_adam.h>
+#include <c10/util/accumulate.h>
+
+namespace tom {
+
+using at::IntArrayRef;
+using at::Tensor;
+using at::TensorList;
+
+namespace {
+
+Tensor view_at(const Tensor& flat, int64_t offset, IntArrayRef shape) {
+  return flat.narrow(0, offset, c10::multiply_integers(shape)).view(shape);
+}
+
+}  // namespace
+
+Layers layers_in(const Tensor& flat, int64_t seeds, int64_t members, IntArrayRef sizes) {
+  Layers layers;
+  int64_t at = 0;
+  for (size_t l = 0; l + 1 < sizes.size(); ++l) {
+    const std::vector<int64_t> weight{seeds, members, sizes[l], sizes[l + 1]};
+    layers.weights.push_back(view_at(flat, at, weight));
+    at += layers.weights.back().numel();
+    const std::vector<int64_t> bias{seeds, members, sizes[l + 1]};
+    layers.biases.push_back(view_at(flat, at, bias));
+    at += layers.biases.back().numel();
+  }
+  return layers;
+}
+
+TrainedStack::TrainedStack(TensorList state, const char* name, int64_t seeds, int64_t members,
+                           IntArrayRef sizes, Activation activation)
+    : activation_(activation) {
+  TORCH_CHECK_VALUE(state.size() == 5, name, " has ", state.size(),
+                    " tensors; it must be [flat, gradient, exp_avg, exp_avg_sq, step].");
+  flat_ = state[0], gradient_ = state[1], exp_avg_ = state[2], exp_avg_sq_ = state[3];
+  step_ = state[4];
+  for (size_t l = 0; l + 1 < sizes.size(); ++l) {
+    layers_end_ += seeds * members * (sizes[l] + 1) * sizes[l + 1];
+  }
+  for (const Tensor& vector : state.slice(0, 4)) {
+    TORCH_CHECK_VALUE(vector.dim() == 1 && vector.is_contiguous() &&
+                          vector.numel() == flat_.numel() && vector.numel() >= layers_end_ &&
+                          vector.scalar_type() == at::kFloat && vector.device() == flat_.device(),
+                      name, " has a ", vector.scalar_type(), " tensor of shape ", vector.sizes(),
+                      " on ", vector.device(), "; its first four must be contiguous float32 ",
+                      "vectors of one length, at least ", layers_end_, ", on one device.");
+  }
+  TORCH_CHECK_VALUE(step_.dim() == 0 && step_.scalar_type() == at::kFloat, name, "'s step is ",
+                    step_.scalar_type(), " of shape ", step_.sizes(),
+                    "; it must be a float32 scalar.");
+  layers_ = layers_in(flat_, seeds, members, sizes);
+  gradients_ = layers_in(gradient_, seeds, members, sizes);
+}
+
+Tensor TrainedStack::forward(const Tensor& x) {
+  hiddens_ = {};
+  x_ = x;
+  return mlp_forward(x, layers_.weights, layers_.biases, activation_, &hiddens_);
+}
+
+void TrainedStack::keep_rows(int64_t rows) {
+  x_ = x_.narrow(2, 0, rows);
+  // The kernels want residuals contiguous, which they are without a copy where S x M = 1.
+  for (Tensor& value : hiddens_.values) value = value.narrow(2, 0, rows);
+  for (Tensor& residual : hiddens_.residuals) residual = residual.narrow(2, 0, rows).contiguous();
+}
+
+void TrainedStack::backward(const Tensor& grad_out) {
+  mlp_backward(grad_out, x_, layers_.weights, hiddens_.values, hiddens_.residuals, activation_, {},
+               &gradients_);
+}
+
+Tensor TrainedStack::backward_to_input(const Tensor& grad_out, InputColumns columns) {
+  return mlp_backward(grad_out, x_, layers_.weights, hiddens_.values, hiddens_.residuals,
+                      activation_, columns, nullptr);
+}
+
+void TrainedStack::step(const AdamSettings& settings) {
+  step_.add_(1);
+  at::_fused_adam_({flat_}, {gradient_}, {exp_avg_}, {exp_avg_sq_}, {}, {step_},
+                   settings.learning_rate, /*beta1=*/0.9, /*beta2=*/0.999, settings.weight_decay,
+                   /*eps=*/1e-8, /*amsgrad=*/false, /*maximize=*/false);
+}
+
+Tensor TrainedStack::extra(int64_t offset, IntArrayRef shape) const {
+  return view_at(flat_, layers_end_ + offset, shape);
+}
+
+Tensor TrainedStack::extra_gradient(int64_t offset, IntArrayRef shape) const {
+  return view_at(gradient_, layers_end_ + offset, shape);
+}
+
+}  // namespace tom

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "ops/mlp.h"
+
+namespace tom {
+
+/// The layers of S x M networks as views into a vector that holds, layer by layer, the weights
+/// [S, M, in, out] and the biases [S, M, out], as `tom.networks.StackedMLP` lays them out.
+Layers layers_in(const at::Tensor& flat, int64_t seeds, int64_t members, at::IntArrayRef sizes);
+
+/// Adam's settings; its other constants are torch.optim.Adam's defaults.
+struct AdamSettings {
+  double learning_rate, weight_decay = 0.0;
+};
+
+/// A stack of S x M networks with its optimiser. All parameters are one vector: the layers, and
+/// behind them whatever else is trained.
+class TrainedStack {
+ public:
+  /// `state` is [flat, gradient, exp_avg, exp_avg_sq, step]: four vectors of one length and Adam's
+  /// counter, a float32 scalar. All five are updated in place. Raises ValueError if the vectors are
+  /// shorter than the layers of these sizes, or not alike.
+  TrainedStack(at::TensorList state, const char* name, int64_t seeds, int64_t members,
+               at::IntArrayRef sizes, Activation activation);
+
+  /// Outputs [S, M, B, O] of x [S, M or 1, B, I], remembered for the way back.
+  at::Tensor forward(const at::Tensor& x);
+
+  /// Forgets all but the first rows of the last pass: the way back concerns only these.
+  void keep_rows(int64_t rows);
+
+  /// From d/d output to the gradient vector; what lies behind the layers is not touched.
+  void backward(const at::Tensor& grad_out);
+
+  /// From d/d output to the gradient in some columns of the last x; the parameters have none.
+  at::Tensor backward_to_input(const at::Tensor& grad_out, InputColumns columns);
+
+  /// One Adam step along the gradient vector.
+  void step(const AdamSettings& settings);
+
+  /// Views into the flat vector and into the gradient, of `shape` = [S, M, ...], at an offset from
+  /// the end of the layers.
+  at::Tensor extra(int64_t offset, at::IntArrayRef shape) const;
+  at::Tensor extra_gradient(int64_t offset, at::IntArrayRef shape) const;
+
+  const at::Tensor& flat() const { return flat_; }
+  const Layers& layers() const { return layers_; }
+  Layers& gradients() { return gradients_; }
+
+ private:
+  at::Tensor flat_, gradient_, exp_avg_, exp_avg_sq_, step_;
+  Layers layers_, gradients_;
+  Activation activation_;
+  int64_t layers_end_ = 0;
+  at::Tensor x_;
+  Hiddens hiddens_;
+};
+
+}  // namespace tom
