@@ -50,6 +50,7 @@ class TrainedStack {
   const at::Tensor& flat() const { return flat_; }
   const Layers& layers() const { return layers_; }
   Layers& gradients() { return gradients_; }
+  const Hiddens& hiddens() const { return hiddens_; }  ///< of the last pass
 
  private:
   at::Tensor flat_, gradient_, exp_avg_, exp_avg_sq_, step_;

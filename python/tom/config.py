@@ -62,6 +62,8 @@ class DiscriminatorConfig:
     reinitialize: bool = True
     """Start from fresh parameters at every iteration, as the released code does; the paper does
     not say."""
+    native: bool = True
+    """Take all steps in one native call; off, autograd takes them one by one."""
 
 
 @dataclass(frozen=True)

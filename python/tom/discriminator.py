@@ -7,6 +7,8 @@ of the dual problem (22) for l = 0, and bounded below by log(l / (1 − l)) othe
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch import Tensor
 from tom.batching import take
 from tom.config import DiscriminatorConfig
 from tom.networks import Adam, StackedMLP
+from tom.ops import discriminator_steps
 from tom.replays import Replays
 from tom.state import State
 from tom.streams import RandomStreams
@@ -53,31 +56,14 @@ class Discriminator:
             self.network.reset()
             self.optimizer.reset()
         self._mean, self._std = replays.standardisation(replays.layout.transition)
-        current_rows = replays.newest(config.current_rows)
-        window = max(1, config.steps // 10)
-        losses = []
-        for step in range(config.steps):
-            pick = self._streams.integers([config.current_rows] * replays.seeds, config.batch_size)
-            current = self._inputs(take(current_rows, pick), replays)
-            replay = self._inputs(replays.sample_uniform(config.batch_size)[1], replays)
-            logits = self.network(torch.cat([current, replay], dim=1).unsqueeze(1))[:, 0, :, 0]
-            labels = torch.cat(
-                [
-                    torch.ones(config.batch_size, device=logits.device),
-                    torch.full((config.batch_size,), config.replay_label, device=logits.device),
-                ]
-            ).expand_as(logits)
-            entropy = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(1)
-            loss = entropy
-            if config.gradient_penalty > 0:
-                loss = entropy + config.gradient_penalty * self._penalty(current, replay)
-            self.optimizer.minimise(loss.sum())
-            if step >= config.steps - window:
-                losses.append(entropy.detach())
-        right = torch.cat([logits[:, : config.batch_size] > 0, logits[:, config.batch_size :] < 0])
+        batches = self._batches(replays)
+        logits = self._native_steps(*batches) if config.native else self._steps(*batches)
+        last = logits[-max(1, config.steps // 10) :]
+        of_current, of_replay = logits[-1].chunk(2, dim=1)
+        right = torch.cat([of_current > 0, of_replay < 0], dim=1)
         return {
-            "tom/discriminator_loss": torch.stack(losses).mean(0),
-            "tom/discriminator_accuracy": right.float().view(2, replays.seeds, -1).mean((0, 2)),
+            "tom/discriminator_loss": self._entropy(last).mean(0),
+            "tom/discriminator_accuracy": right.float().mean(1),
         }
 
     @torch.no_grad()
@@ -86,12 +72,59 @@ class Discriminator:
         x = (transitions - self._mean) / self._std
         return self.network(x.unsqueeze(1))[:, 0, :, 0]
 
+    def _batches(self, replays: Replays) -> tuple[Tensor, Tensor, Tensor]:
+        """What all steps read: current and replay rows [K, S, B, I], mixing shares [K, S, B, 1]."""
+        config = self.config
+        shape = (config.steps, config.batch_size)
+        n = math.prod(shape)
+        pick = self._streams.integers([config.current_rows] * replays.seeds, n)
+        current = take(replays.newest(config.current_rows), pick)
+        parts = (
+            self._inputs(current, replays),
+            self._inputs(replays.sample_uniform(n)[1], replays),
+            self._streams.uniform(n, 1),
+        )
+        a, b, c = (part.unflatten(1, shape).transpose(0, 1) for part in parts)
+        return a, b, c
+
+    def _native_steps(self, current: Tensor, replay: Tensor, mix: Tensor) -> Tensor:
+        """All steps in one operator; the logits before each, [K, S, 2B]."""
+        config = self.config
+        return discriminator_steps(
+            current,
+            replay,
+            mix,
+            network=self.optimizer.trained,
+            hidden=config.hidden,
+            replay_label=config.replay_label,
+            gradient_penalty=config.gradient_penalty,
+            learning_rate=config.learning_rate,
+        )
+
+    def _steps(self, current: Tensor, replay: Tensor, mix: Tensor) -> Tensor:
+        """The steps as autograd takes them, which the native ones agree with."""
+        all_logits = []
+        for batch in zip(current, replay, mix, strict=True):
+            logits = self.network(torch.cat(batch[:2], dim=1).unsqueeze(1))[:, 0, :, 0]
+            loss = self._entropy(logits)
+            if self.config.gradient_penalty > 0:
+                loss = loss + self.config.gradient_penalty * self._penalty(*batch)
+            self.optimizer.minimise(loss.sum())
+            all_logits.append(logits.detach())
+        return torch.stack(all_logits)
+
+    def _entropy(self, logits: Tensor) -> Tensor:
+        """Mean binary cross-entropy of logits [..., 2B], current rows first: [...]."""
+        half = logits.shape[-1] // 2
+        labels = torch.ones_like(logits)
+        labels[..., half:] = self.config.replay_label
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(-1)
+
     def _inputs(self, rows: Tensor, replays: Replays) -> Tensor:
         return (rows[..., replays.layout.transition] - self._mean) / self._std
 
-    def _penalty(self, current: Tensor, replay: Tensor) -> Tensor:
-        """Mean (‖∇x logit‖ − 1)² over random mixtures of the two batches, [S]."""
-        mix = self._streams.uniform(current.shape[1], 1)
+    def _penalty(self, current: Tensor, replay: Tensor, mix: Tensor) -> Tensor:
+        """Mean (‖∇x logit‖ − 1)² over mixtures of the two batches, [S]."""
         x = (mix * current + (1 - mix) * replay).unsqueeze(1).requires_grad_()
         (slope,) = torch.autograd.grad(self.network(x).sum(), x, create_graph=True)
         # The small constant keeps the gradient of the norm finite where the slope vanishes.

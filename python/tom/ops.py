@@ -290,6 +290,50 @@ def dual_q_steps(
     return cast(tuple[Tensor, Tensor], result)
 
 
+def discriminator_steps(
+    current: Tensor,
+    replay: Tensor,
+    mix: Tensor,
+    *,
+    network: Sequence[Tensor],
+    hidden: Sequence[int],
+    replay_label: float,
+    gradient_penalty: float,
+    learning_rate: float,
+) -> Tensor:
+    """K steps of the discriminator (21) with its gradient penalty, gradients written by hand.
+
+    `tom.discriminator.Discriminator` says in autograd what each step is.
+
+    Args:
+        current: The current policy's transitions, standardised, `[K, S, B, I]`.
+        replay: The buffer's, of the same shape.
+        mix: Share of `current` in the mixtures that the penalty looks at, `[K, S, B, 1]`.
+        network: `Adam.trained` of the discriminator, updated in place.
+        hidden: Widths of the tanh layers.
+        replay_label: Label of the buffer's rows.
+        gradient_penalty: Weight of the mean (‖∇x logit‖ − 1)²; 0 leaves it out.
+        learning_rate: Adam's.
+
+    Returns:
+        Logits before each step, `[K, S, 2B]`: those of `current`, then those of `replay`.
+
+    Raises:
+        ValueError: A shape, type or device does not fit.
+    """
+    result = torch.ops.tom.discriminator_steps(
+        current,
+        replay,
+        mix,
+        list(network),
+        list(hidden),
+        replay_label,
+        gradient_penalty,
+        learning_rate,
+    )
+    return cast(Tensor, result)
+
+
 # The fake kernels: shapes and types only, for torch.compile and torch.export.
 
 
