@@ -27,12 +27,14 @@ constexpr double kTiny = 1e-12;
 
 Tensor transposed(const Tensor& t) { return t.transpose(1, 2); }
 
-// Adds the gradient of weight * mean((|d logit / dx| - 1)^2) on inputs x [S, B, I] to the network's.
+// Adds the gradient of weight * mean((|d logit / dx| - 1)^2) on inputs x [S, B, I] to the
+// network's.
 //
 // With h_0 = x, z_l = h_l W_l + b_l and h_{l+1} = tanh(z_l), the logit being the last z, the slope
-// is found from the top by g_l = p_{l+1} (1 - h_{l+1}^2), p_l = g_l W_l^T, and is p_0. The penalty's
-// gradient then goes back through these equations, from p_0 upwards, and what reaches the h on the
-// way goes back through the network as usual. A bar marks the gradient of the penalty in a value.
+// is found from the top by g_l = p_{l+1} (1 - h_{l+1}^2), p_l = g_l W_l^T, and is p_0. The
+// penalty's gradient then goes back through these equations, from p_0 upwards, and what reaches the
+// h on the way goes back through the network as usual. A bar marks the gradient of the penalty in a
+// value.
 void add_penalty_gradient(TrainedStack& network, const Tensor& x, double weight) {
   const int64_t batch = x.size(1);
   Tensors w, w_grad;
@@ -72,9 +74,9 @@ void add_penalty_gradient(TrainedStack& network, const Tensor& x, double weight)
   }
 }
 
-Tensor discriminator_steps(const Tensor& current, const Tensor& replay, const Tensor& mix, TensorList network,
-                           IntArrayRef hidden, double replay_label, double gradient_penalty,
-                           double learning_rate) {
+Tensor discriminator_steps(const Tensor& current, const Tensor& replay, const Tensor& mix,
+                           TensorList network, IntArrayRef hidden, double replay_label,
+                           double gradient_penalty, double learning_rate) {
   TORCH_CHECK_VALUE(current.dim() == 4 && current.numel() > 0, "discriminator_steps: current has ",
                     "shape ", current.sizes(), "; it must be [K, S, B, I] (steps, seeds, batch, ",
                     "inputs), and not empty.");
@@ -89,8 +91,8 @@ Tensor discriminator_steps(const Tensor& current, const Tensor& replay, const Te
   sizes.push_back(1);
   TrainedStack discriminator(network, "network", seeds, 1, sizes, Activation::tanh);
   const auto options = current.options();
-  const Tensor labels = at::cat(
-      {at::ones({1, batch}, options), at::full({1, batch}, replay_label, options)}, 1);
+  const Tensor labels =
+      at::cat({at::ones({1, batch}, options), at::full({1, batch}, replay_label, options)}, 1);
 
   Tensors all_logits;
   for (int64_t k = 0; k < steps; ++k) {

@@ -46,8 +46,12 @@ Tensor dynamics_steps(const Tensor& inputs, const Tensor& targets, const Tensor&
   Tensor total = at::zeros({seeds}, inputs.options());
   for (int64_t k = 0; k < steps; ++k) {
     const Tensor out = ensemble.forward(inputs[k]);
-    const NllArguments arguments{out.narrow(3, 0, outputs), out.narrow(3, outputs, outputs),
-                                 low, high, targets[k], weights[k]};
+    const NllArguments arguments{out.narrow(3, 0, outputs),
+                                 out.narrow(3, outputs, outputs),
+                                 low,
+                                 high,
+                                 targets[k],
+                                 weights[k]};
     const Nll nll = native ? gaussian_nll_cpu(arguments, /*need_gradients=*/true)
                            : gaussian_nll(arguments, /*need_gradients=*/true);
     ensemble.backward(at::cat({nll.gradients[0], nll.gradients[1]}, 3));

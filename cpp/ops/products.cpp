@@ -41,8 +41,8 @@ void wide_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b) 
 }
 
 at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b) {
-  auto out = at::empty({a.size(0), std::max(a.size(1), b.size(1)), a.size(2), b.size(3)},
-                       a.options());
+  auto out =
+      at::empty({a.size(0), std::max(a.size(1), b.size(1)), a.size(2), b.size(3)}, a.options());
   wide_product_out(out, a, b);
   return out;
 }

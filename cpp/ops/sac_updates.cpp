@@ -106,7 +106,7 @@ class Updates {
         actor_(actor, "actor", seeds_, 1,
                layer_sizes(columns.observations, hidden, 2 * columns.actions), Activation::relu),
         critic_(critic, "critic", seeds_, 2, critic_sizes(hidden), Activation::relu),
-        target_flat_(target),
+        target_flat_(like_critic(target)),
         target_(layers_in(target, seeds_, 2, critic_sizes(hidden))),
         temperature_(temperature, "temperature", seeds_, 1, {1}, Activation::relu) {}
 
@@ -143,6 +143,13 @@ class Updates {
   }
 
  private:
+  const Tensor& like_critic(const Tensor& target) const {
+    TORCH_CHECK_VALUE(target.sizes() == critic_.flat().sizes() && target.is_contiguous(),
+                      "sac_updates: target has shape ", target.sizes(), "; it must be ",
+                      critic_.flat().sizes(), " as the critic, and contiguous.");
+    return target;
+  }
+
   std::vector<int64_t> critic_sizes(IntArrayRef hidden) const {
     return layer_sizes(columns_.observations + columns_.actions, hidden, 1);
   }
@@ -187,9 +194,9 @@ class Updates {
 
 Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, TensorList critic,
                    TensorList temperature, const Tensor& target, const Tensor& scale,
-                   const Tensor& center, int64_t observations, IntArrayRef hidden,
-                   double discount, double tau, double target_entropy, double learning_rate,
-                   double log_std_min, double log_std_max) {
+                   const Tensor& center, int64_t observations, IntArrayRef hidden, double discount,
+                   double tau, double target_entropy, double learning_rate, double log_std_min,
+                   double log_std_max) {
   const int64_t actions = scale.size(0);
   TORCH_CHECK_VALUE(rows.dim() == 4 && rows.size(0) > 0 && rows.size(1) > 0 && rows.size(2) > 0 &&
                         rows.size(3) == 2 * observations + actions + 2,
@@ -199,13 +206,11 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
   const std::vector<int64_t> noise_shape{rows.size(0), rows.size(1), 2 * rows.size(2), actions};
   TORCH_CHECK_VALUE(noise.sizes() == noise_shape, "sac_updates: noise has shape ", noise.sizes(),
                     "; it must be ", noise_shape, ", for s and s' of every row.");
-  for (const Tensor* t : {&rows, &noise, &target, &scale, &center}) {
-    TORCH_CHECK_VALUE(t->scalar_type() == at::kFloat && t->device() == rows.device(),
+  for (const Tensor* t : {&noise, &target, &scale, &center}) {
+    TORCH_CHECK_VALUE(t->scalar_type() == rows.scalar_type() && t->device() == rows.device(),
                       "sac_updates: got a ", t->scalar_type(), " tensor on ", t->device(),
-                      "; all must be float32 on ", rows.device(), ".");
+                      "; all must be ", rows.scalar_type(), " on ", rows.device(), " as rows.");
   }
-  TORCH_CHECK_VALUE(target.sizes() == critic[0].sizes(), "sac_updates: target has shape ",
-                    target.sizes(), "; it must be ", critic[0].sizes(), " as the critic.");
   Updates updates({observations, actions}, rows, actor, critic, temperature, target, scale, center,
                   hidden, {discount, tau, target_entropy, learning_rate, log_std_min, log_std_max});
   Tensor metrics;

@@ -90,13 +90,13 @@ Tensors backward(const Tensor& grad_out, const Tensor& x, TensorList weights, Te
   Layers grads;
   for (size_t l = 0; need_parameters && l < layers; ++l) {
     grads.weights.push_back(at::empty(weights[l].sizes(), weights[l].options()));
-    grads.biases.push_back(at::empty(
-        {weights[l].size(0), weights[l].size(1), weights[l].size(3)}, weights[l].options()));
+    grads.biases.push_back(at::empty({weights[l].size(0), weights[l].size(1), weights[l].size(3)},
+                                     weights[l].options()));
   }
-  const Tensor grad_x = mlp_backward(
-      grad_out, x, weights, saved, saved.slice(saved.size() - (layers - 1)),
-      activation_from(activation_name), {0, need_x ? x.size(3) : 0},
-      need_parameters ? &grads : nullptr);
+  const Tensor grad_x =
+      mlp_backward(grad_out, x, weights, saved, saved.slice(saved.size() - (layers - 1)),
+                   activation_from(activation_name), {0, need_x ? x.size(3) : 0},
+                   need_parameters ? &grads : nullptr);
   Tensors result;
   if (need_x) result.push_back(grad_x.contiguous());
   result.insert(result.end(), grads.weights.begin(), grads.weights.end());

@@ -42,12 +42,13 @@ TrainedStack::TrainedStack(TensorList state, const char* name, int64_t seeds, in
     layers_end_ += seeds * members * (sizes[l] + 1) * sizes[l + 1];
   }
   for (const Tensor& vector : state.slice(0, 4)) {
-    TORCH_CHECK_VALUE(vector.dim() == 1 && vector.is_contiguous() &&
-                          vector.numel() == flat_.numel() && vector.numel() >= layers_end_ &&
-                          vector.scalar_type() == at::kFloat && vector.device() == flat_.device(),
-                      name, " has a ", vector.scalar_type(), " tensor of shape ", vector.sizes(),
-                      " on ", vector.device(), "; its first four must be contiguous float32 ",
-                      "vectors of one length, at least ", layers_end_, ", on one device.");
+    TORCH_CHECK_VALUE(
+        vector.dim() == 1 && vector.is_contiguous() && vector.numel() == flat_.numel() &&
+            vector.numel() >= layers_end_ && at::isFloatingType(vector.scalar_type()) &&
+            vector.scalar_type() == flat_.scalar_type() && vector.device() == flat_.device(),
+        name, " has a ", vector.scalar_type(), " tensor of shape ", vector.sizes(), " on ",
+        vector.device(), "; its first four must be contiguous vectors of ", "one length, at least ",
+        layers_end_, ", one floating-point type and one ", "device.");
   }
   TORCH_CHECK_VALUE(step_.dim() == 0 && step_.scalar_type() == at::kFloat, name, "'s step is ",
                     step_.scalar_type(), " of shape ", step_.sizes(),

@@ -193,18 +193,23 @@ class DynamicsEnsemble:
         shape = (config.batches_per_epoch, members, config.batch_size)
         x, y, w = (t.unflatten(1, shape).transpose(0, 1) for t in (inputs, targets, weight))
         if config.native:
-            return dynamics_steps(
-                x,
-                y,
-                w,
-                network=self.optimizer.trained,
-                hidden=config.hidden,
-                learning_rate=config.learning_rate,
-                weight_decay=config.weight_decay,
-                log_var_penalty=config.log_var_penalty,
-            )
+            return self._native_steps(x, y, w)
         losses = [self._step(*batch) for batch in zip(x, y, w, strict=True)]
         return torch.stack(losses).mean(0)
+
+    def _native_steps(self, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+        """All steps in one operator; the mean loss [S]."""
+        config = self.config
+        return dynamics_steps(
+            x,
+            y,
+            weights,
+            network=self.optimizer.trained,
+            hidden=config.hidden,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            log_var_penalty=config.log_var_penalty,
+        )
 
     def _step(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         """A step as autograd takes it, which the native ones agree with; the loss [S]."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from tom.evaluation import Evaluation
 from tom.gym_vector import TomVectorEnv, box, make_vector_env, termination_rule
 from tom.initial_states import InitialStates
 from tom.model_buffer import ModelBuffer
+from tom.process import use_threads
 from tom.replays import Replays
 from tom.rollouts import ModelRollouts, TerminationRule
 from tom.rows import RowLayout
@@ -27,8 +27,6 @@ from tom.state import State, stack_seeds, take_seed
 from tom.streams import RandomStreams
 from tom.tasks import find_task
 from tom.weighting import make_weighting
-
-DEFAULT_THREADS = 4
 
 
 class Experiment:
@@ -45,8 +43,7 @@ class Experiment:
         self.seeds = list(range(config.seed, config.seed + config.seeds))
         self.step = 0
         device = torch.device(config.device)
-        threads = config.threads or min(DEFAULT_THREADS, len(os.sched_getaffinity(0)))
-        torch.set_num_threads(threads)
+        threads = use_threads(config.threads)
 
         def streams(purpose: str) -> RandomStreams:
             return RandomStreams(self.seeds, purpose, device)

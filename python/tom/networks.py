@@ -132,7 +132,7 @@ class Adam:
             "exp_avg_sq": torch.zeros_like(flat, requires_grad=False),
         }
         # The fused step reads the counter on the parameters' own device.
-        self._step = torch.zeros((), device=flat.device)
+        self._step = torch.zeros((), dtype=torch.float32, device=flat.device)
         self._adam = torch.optim.Adam(
             [flat], lr=learning_rate, weight_decay=weight_decay, fused=True
         )

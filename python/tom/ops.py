@@ -154,10 +154,12 @@ def sac_updates(
         batches: Rows `[s | a | s' | r | terminated]`, `[G, S, B, W]`, of which each of G updates
             takes one batch.
         noise: Standard normal numbers `[G, S, 2B, A]` for the actions in s and in s'.
-        actor, critic, temperature: `Adam.trained` of each, updated in place; the last has no
-            layers and the parameter log α `[S, 1]`.
+        actor: `Adam.trained` of the actor, updated in place.
+        critic: The same of the twin critics.
+        temperature: The same of a stack without layers and with the parameter log α `[S, 1]`.
         target: The target critics' flat parameters, updated in place.
-        scale, center: Half the range and the middle of each action's bounds `[A]`.
+        scale: Half the range of each action `[A]`.
+        center: Middle of each action's bounds `[A]`.
         hidden: Widths of the ReLU layers of the actor and the critics.
         discount: γ.
         tau: Rate at which the target follows.
@@ -214,7 +216,8 @@ def dynamics_steps(
         network: `Adam.trained` of the ensemble, updated in place; behind the layers it has the
             lower and then the upper bounds of the log-variance, each `[S, M, D]`.
         hidden: Widths of the SiLU layers.
-        learning_rate, weight_decay: Adam's.
+        learning_rate: Adam's.
+        weight_decay: Adam's L2 penalty.
         log_var_penalty: Weight of Σ (upper − lower bound) in the loss.
 
     Returns:

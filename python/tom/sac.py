@@ -86,7 +86,7 @@ class SAC:
             metrics = self._native_updates(batches, noise)
         else:
             for rows, drawn in zip(batches, noise, strict=True):
-                metrics = self._update(rows, drawn)
+                metrics = torch.stack(self._update(rows, drawn))
         names = ("critic_loss", "actor_loss", "ent_coef", "entropy")
         return {f"train/{name}": value for name, value in zip(names, metrics, strict=True)}
 

@@ -17,6 +17,7 @@ from tom.interrupt import Interrupt
 from tom.logger import Logger
 from tom.plots import plot_returns, plot_weight_age
 from tom.policy_batches import policy_batches
+from tom.process import keep_freed_memory
 from tom.run_folder import RunFolder
 from tom.weighting import weight_metrics
 
@@ -77,6 +78,7 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
 def main(argv: Sequence[str] | None = None) -> None:
     """The command: parse, train, plot."""
     config = cli.parse(argv)
+    keep_freed_memory()
     try:
         run = Experiment(config)
         folder = RunFolder.open(config)
