@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <optional>
 
+#include "replay/guide_table.h"
 #include "replay/philox.h"
 
 namespace tom::replay {
@@ -96,13 +98,16 @@ bool ReplayBuffer::draw(std::size_t n, bool stratified, std::int64_t* slots) {
     const double position = stratified ? (static_cast<double>(i) + u) / static_cast<double>(n) : u;
     return position * total;
   };
+  std::optional<GuideTable> guide;
+  if (GuideTable::pays_for(n, tree)) guide.emplace(tree, total);
   std::array<std::uint64_t, kChunk> words;
   std::array<double, kChunk> targets;
   for (std::size_t begin = 0; begin < n; begin += kChunk) {
     const std::size_t count = std::min(kChunk, n - begin);
     stream.fill(begin, count, words.data());
     for (std::size_t i = 0; i < count; ++i) targets[i] = target(begin + i, words[i]);
-    tree.find(std::span(targets.data(), count), slots + begin);
+    const std::span<const double> chunk(targets.data(), count);
+    guide ? guide->find(chunk, slots + begin) : tree.find(chunk, slots + begin);
   }
   for (std::size_t i = 0; i < n; ++i) {
     for (std::uint64_t attempt = 1; slots[i] < 0; ++attempt) {

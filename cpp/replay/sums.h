@@ -6,15 +6,21 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "replay/atomic.h"
+
+// Whole vectors where the processor has them, unless a checker has to see each access.
+#if defined(__AVX512F__) && !defined(__SANITIZE_THREAD__) && !defined(TOM_INTERLEAVE)
+#include <immintrin.h>
+#define TOM_VECTOR_LOADS
+#endif
 
 namespace tom::replay {
 
 inline constexpr std::size_t kFan = 16;
 
 // Numbers that the compiler keeps in whatever vector registers there are.
-using Two [[gnu::vector_size(16)]] = double;
 using Four [[gnu::vector_size(32)]] = double;
 using Eight [[gnu::vector_size(64)]] = double;
 using EightWords [[gnu::vector_size(64)]] = std::uint64_t;
@@ -38,13 +44,21 @@ inline std::uint64_t relaxed_bits(std::uint64_t& x) {
   return AtomicRef<std::uint64_t>(x).load(std::memory_order_relaxed);
 }
 
-// The sum of 16 weights, in one fixed order: of vectors in a rewrite, of single loads in an update.
-inline double block_sum(const Eight& low, const Eight& high) {
-  const Eight s8 = low + high;
-  const Four s4 =
-      __builtin_shufflevector(s8, s8, 0, 1, 2, 3) + __builtin_shufflevector(s8, s8, 4, 5, 6, 7);
-  const Two s2 = __builtin_shufflevector(s4, s4, 0, 1) + __builtin_shufflevector(s4, s4, 2, 3);
-  return s2[0] + s2[1];
+// The sum of 16 weights is made in one fixed order: the halves are added, then the halves of the
+// sum, and so on. A rewrite sums eight blocks together, from the eight vectors that the first
+// addition left; an update sums one, from single loads.
+inline Eight block_sums(const std::array<Eight, 8>& s) {
+  const auto quads = [&](std::size_t i) {
+    return __builtin_shufflevector(s[i], s[i + 1], 0, 1, 2, 3, 8, 9, 10, 11) +
+           __builtin_shufflevector(s[i], s[i + 1], 4, 5, 6, 7, 12, 13, 14, 15);
+  };
+  const auto pairs = [](const Eight& p, const Eight& q) {
+    return __builtin_shufflevector(p, q, 0, 1, 4, 5, 8, 9, 12, 13) +
+           __builtin_shufflevector(p, q, 2, 3, 6, 7, 10, 11, 14, 15);
+  };
+  const Eight first = pairs(quads(0), quads(2)), second = pairs(quads(4), quads(6));
+  return __builtin_shufflevector(first, second, 0, 2, 4, 6, 8, 10, 12, 14) +
+         __builtin_shufflevector(first, second, 1, 3, 5, 7, 9, 11, 13, 15);
 }
 // (0.0 at the end, as the sum of a block of which no slot was ever set would be -0.0.)
 inline double block_sum(double* w) {
@@ -73,40 +87,103 @@ inline double node_sum(double* totals, std::uint64_t* before) {
   return sum;
 }
 
+// The same sums in the same order, four fours at once, for a tree that no other thread can see.
+inline double node_sum_alone(const double* totals, std::uint64_t* before) {
+  Eight low, high;
+  std::memcpy(&low, totals, sizeof low);
+  std::memcpy(&high, totals + 8, sizeof high);
+  // Lane q is of the q-th four: its first entry, and the sums of its first two, three and four.
+  const Four one = __builtin_shufflevector(low, high, 0, 4, 8, 12);
+  const Four two = one + __builtin_shufflevector(low, high, 1, 5, 9, 13);
+  const Four three = two + __builtin_shufflevector(low, high, 2, 6, 10, 14);
+  const Four four = three + __builtin_shufflevector(low, high, 3, 7, 11, 15);
+  const double first = four[0], second = first + four[1], third = second + four[2];
+  const Four sum = {0.0, first, second, third};
+  const auto side_by_side = [](const Four& x, const Four& y) {
+    return __builtin_shufflevector(x, y, 0, 1, 2, 3, 4, 5, 6, 7);
+  };
+  const Eight start = side_by_side(sum, sum + one);
+  const Eight end = side_by_side(sum + two, sum + three);
+  low = __builtin_shufflevector(start, end, 0, 4, 8, 12, 1, 5, 9, 13);
+  high = __builtin_shufflevector(start, end, 2, 6, 10, 14, 3, 7, 11, 15);
+  std::memcpy(before, &low, sizeof low);
+  std::memcpy(before + 8, &high, sizeof high);
+  return third + four[3];
+}
+
+#ifdef TOM_VECTOR_LOADS
+// Eight words or doubles at an aligned address. Each is loaded whole, as x86-64 never splits an
+// aligned eight-byte lane of a vector access; the assembly keeps the compiler from assuming more,
+// as relaxed atomic loads would, which it does not know how to combine into a vector.
+inline __m512i relaxed_eight(const std::uint64_t* from) {
+  __m512i v;
+  asm("vmovdqa64 %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const __m512i_u*>(from)));
+  return v;
+}
+inline __m512d relaxed_eight(const double* from) {
+  __m512d v;
+  asm("vmovapd %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const __m512d_u*>(from)));
+  return v;
+}
+#endif
+
 // Position of the last of 16 increasing numbers that is <= x, if the first is 0 <= x. It counts
-// instead of branching, as the branches could not be predicted: first among every fourth, then in
-// between.
+// instead of branching, as the branches could not be predicted.
 inline std::size_t last_at_most(std::uint64_t* before, std::uint64_t x) {
+#ifdef TOM_VECTOR_LOADS
+  const __m512i limit = _mm512_set1_epi64(static_cast<long long>(x));
+  const unsigned low = _mm512_cmple_epu64_mask(relaxed_eight(before), limit);
+  const unsigned high = _mm512_cmple_epu64_mask(relaxed_eight(before + 8), limit);
+  return static_cast<std::size_t>(std::popcount((low | high << 8) & ~1U));
+#else
+  // Among every fourth, then in between.
   const auto passed = [&](std::size_t i) {
     return static_cast<std::size_t>(relaxed_bits(before[i]) <= x);
   };
   const std::size_t i = 4 * (passed(4) + passed(8) + passed(12));
   return i + passed(i + 1) + passed(i + 2) + passed(i + 3);
+#endif
 }
 
-// The position i of the weight that covers `target`, w_0 + ... + w_{i-1} <= target < w_0 + ... +
-// w_i, or 16 if there is none. First among the sums of four, then in the four. The weight at i is
-// positive by construction: it is the difference between two sums of which one is <= `rest` and the
-// other is not.
+// The position i of the first positive weight whose running sum w_0 + ... + w_i exceeds `target`,
+// or 16 if there is none. The sums are made in three doubling steps within each half, then the
+// first half's total is added to the second's: in the same order with vectors and without.
 inline std::size_t covering(double* leaves, double target) {
-  std::array<double, 4> quad;
-  for (std::size_t q = 0; q < 4; ++q) {
-    double* const w = leaves + 4 * q;
-    quad[q] = (relaxed(w[0]) + relaxed(w[1])) + (relaxed(w[2]) + relaxed(w[3]));
+#ifdef TOM_VECTOR_LOADS
+  const auto shifted = [](const __m512d v, auto lanes) {
+    return _mm512_castsi512_pd(
+        _mm512_alignr_epi64(_mm512_castpd_si512(v), _mm512_setzero_si512(), 8 - lanes.value));
+  };
+  const auto running = [&](const __m512d w) {
+    const __m512d two = w + shifted(w, std::integral_constant<int, 1>());
+    const __m512d four = two + shifted(two, std::integral_constant<int, 2>());
+    return four + shifted(four, std::integral_constant<int, 4>());
+  };
+  const __m512d low = relaxed_eight(leaves), high = relaxed_eight(leaves + 8);
+  const __m512d first = running(low);
+  const __m512d total = _mm512_permutexvar_pd(_mm512_set1_epi64(7), first);
+  const __m512d second = running(high) + total;
+  const __m512d limit = _mm512_set1_pd(target), zero = _mm512_setzero_pd();
+  const auto found = [&](const __m512d sums, const __m512d w) -> unsigned {
+    return _mm512_mask_cmp_pd_mask(_mm512_cmp_pd_mask(w, zero, _CMP_GT_OQ), sums, limit,
+                                   _CMP_GT_OQ);
+  };
+  return static_cast<std::size_t>(
+      std::countr_zero(found(first, low) | found(second, high) << 8 | 1U << kFan));
+#else
+  std::array<double, kFan> w, sums;
+  for (std::size_t i = 0; i < kFan; ++i) sums[i] = w[i] = relaxed(leaves[i]);
+  for (const std::size_t step : {1, 2, 4}) {
+    for (std::size_t i = kFan; i-- > 0;) {
+      if (i % 8 >= step) sums[i] += sums[i - step];
+    }
   }
-  const std::array<double, 4> before{0.0, quad[0], quad[0] + quad[1],
-                                     (quad[0] + quad[1]) + quad[2]};
-  const std::size_t q = static_cast<std::size_t>(before[1] <= target) +
-                        static_cast<std::size_t>(before[2] <= target) +
-                        static_cast<std::size_t>(before[3] <= target);
-  const double rest = target - before[q];
-  double sum = 0.0;
-  std::size_t passed = 0;
-  for (std::size_t i = 0; i < 4; ++i) {
-    sum += relaxed(leaves[4 * q + i]);
-    passed += static_cast<std::size_t>(sum <= rest);
+  for (std::size_t i = 8; i < kFan; ++i) sums[i] += sums[7];
+  for (std::size_t i = 0; i < kFan; ++i) {
+    if (w[i] > 0.0 && sums[i] > target) return i;
   }
-  return passed < 4 ? 4 * q + passed : kFan;
+  return kFan;
+#endif
 }
 
 }  // namespace tom::replay

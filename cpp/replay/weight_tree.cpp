@@ -9,7 +9,6 @@ namespace tom::replay {
 namespace {
 
 constexpr std::size_t kLanes = 32;
-constexpr std::size_t kTogether = 4;
 
 std::size_t divide_up(std::size_t n) { return (n + kFan - 1) / kFan; }
 
@@ -33,7 +32,7 @@ void load_eight(const T* from, Eight& w) {
   using Narrow [[gnu::vector_size(8 * sizeof(T))]] = T;
   Narrow narrow;
   std::memcpy(&narrow, from, sizeof narrow);
-  w = __builtin_convertvector(narrow, Eight) + 0.0;  // -0.0 becomes 0.0
+  w = __builtin_convertvector(narrow, Eight);
 }
 
 // See weight_tree.h: `compute` sums the children and stores what it finds.
@@ -63,6 +62,41 @@ void drop_repeats(std::vector<std::size_t>& numbers) {
   numbers.resize(kept);
 }
 
+// Copies whole eights of blocks and sums them; the caller does the rest. Returns the number of
+// blocks done: 0 if a weight may be bad or -0.0, for which the caller looks at each. A negative
+// one shows in the sign bit of all words together, and NaN, infinity and too large a weight show in
+// the sums.
+template <class T>
+std::size_t copy_and_sum(std::span<const T> weights, double* leaves, double* totals) {
+  const std::size_t full = weights.size() / kFan / 8 * 8;
+  EightWords signs = {};
+  using Flags [[gnu::vector_size(64)]] = std::int64_t;  // what a comparison gives
+  Flags in_range = ~Flags{};
+  const auto copy = [&](std::size_t at) {
+    Eight w;
+    load_eight(weights.data() + at, w);
+    std::memcpy(leaves + at, &w, sizeof w);
+    EightWords words;
+    std::memcpy(&words, &w, sizeof w);
+    signs |= words;
+    return w;
+  };
+  for (std::size_t block = 0; block < full; block += 8) {
+    std::array<Eight, 8> halves;
+    for (std::size_t i = 0; i < 8; ++i) {
+      const std::size_t at = (block + i) * kFan;
+      halves[i] = copy(at);
+      halves[i] += copy(at + 8);
+    }
+    const Eight sums = block_sums(halves);
+    in_range &= sums <= WeightTree::kMaxWeight;
+    std::memcpy(totals + block, &sums, sizeof sums);
+  }
+  bool good = true;
+  for (std::size_t i = 0; i < 8; ++i) good = good && signs[i] >> 63 == 0 && in_range[i] != 0;
+  return good ? full : 0;
+}
+
 }  // namespace
 
 WeightTree::WeightTree(std::size_t capacity)
@@ -81,25 +115,9 @@ template <class T>
 bool WeightTree::rebuild(std::span<const T> weights) {
   double* const leaves = leaves_.data();
   double* const totals = levels_[0].totals;
-  const std::size_t full = weights.size() / kFan;
-  EightWords largest = {};
-  const auto copy = [&](std::size_t at, Eight& w) {
-    load_eight(weights.data() + at, w);
-    std::memcpy(leaves + at, &w, sizeof w);
-    EightWords words;
-    std::memcpy(&words, &w, sizeof w);
-    largest = words > largest ? words : largest;
-  };
-  Eight low;
-  Eight high;
-  for (std::size_t block = 0; block < full; ++block) {
-    copy(block * kFan, low);
-    copy(block * kFan + 8, high);
-    totals[block] = block_sum(low, high);
-  }
   bool good = true;
-  for (std::size_t i = 0; i < 8; ++i) good = good && largest[i] <= bits(kMaxWeight);
-  for (std::size_t block = full; block < levels_[0].size; ++block) {
+  const std::size_t done = copy_and_sum(weights, leaves, totals);
+  for (std::size_t block = done; block < levels_[0].size; ++block) {
     for (std::size_t slot = block * kFan; slot < (block + 1) * kFan; ++slot) {
       const bool covered = slot < weights.size();
       leaves[slot] = covered ? static_cast<double>(weights[slot]) + 0.0 : kUnset;
@@ -109,8 +127,10 @@ bool WeightTree::rebuild(std::span<const T> weights) {
   }
   if (!good) return false;
   for (std::size_t level = 0; level + 1 < levels_.size(); ++level) {
+    const Level& below = levels_[level];
     for (std::size_t node = 0; node < levels_[level + 1].size; ++node) {
-      levels_[level + 1].totals[node] = sum_node(level, node);
+      levels_[level + 1].totals[node] =
+          node_sum_alone(below.totals + node * kFan, below.before + node * kFan);
     }
   }
   return true;
@@ -185,46 +205,40 @@ void WeightTree::update(std::span<const std::int64_t> slots, std::span<const dou
   }
 }
 
-// Four draws go down level by level together: their loads do not depend on each other, so the
-// processor overlaps them. The leaves of a few dozen draws are asked for before the first is looked
-// at.
+// A few dozen draws go down together, level by level: their loads do not depend on each other, and
+// what the next level needs is asked for before anyone looks at it.
 void WeightTree::find(std::span<const double> targets, std::int64_t* slots) const {
-  std::array<std::size_t, kLanes> block;
+  std::array<std::size_t, kLanes> node;
   std::array<double, kLanes> rest;
   for (std::size_t begin = 0; begin < targets.size(); begin += kLanes) {
     const std::size_t lanes = std::min(kLanes, targets.size() - begin);
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      rest[lane] = targets[begin + std::min(lane, lanes - 1)];
-    }
-    for (std::size_t lane = 0; lane < lanes; lane += kTogether) {
-      descend(rest.data() + lane, block.data() + lane);
+    std::copy_n(targets.data() + begin, lanes, rest.begin());
+    std::fill_n(node.begin(), lanes, 0);
+    for (std::size_t level = levels_.size() - 1; level-- > 0;) {
+      descend(level, lanes, node.data(), rest.data());
     }
     for (std::size_t lane = 0; lane < lanes; ++lane) {
-      double* const leaves = leaves_.data() + block[lane] * kFan;
-      const std::size_t i = covering(leaves, std::max(rest[lane], 0.0));
-      slots[begin + lane] = i < kFan ? static_cast<std::int64_t>(block[lane] * kFan + i) : -1;
+      slots[begin + lane] = find_in_block(node[lane], std::max(rest[lane], 0.0));
     }
   }
 }
 
-void WeightTree::descend(double* targets, std::size_t* blocks) const {
-  std::array<std::size_t, kTogether> node{};
-  std::array<double, kTogether> rest;
-  std::copy_n(targets, kTogether, rest.begin());
-  for (std::size_t level = levels_.size() - 1; level-- > 0;) {
-    std::uint64_t* const all = levels_[level].before;
-    const std::size_t last = levels_[level].size - 1;
-#pragma GCC unroll 4
-    for (std::size_t lane = 0; lane < kTogether; ++lane) {
-      std::uint64_t* const before = all + node[lane] * kFan;
-      const std::size_t child = last_at_most(before, bits(rest[lane]));
-      rest[lane] -= std::bit_cast<double>(relaxed_bits(before[child]));
-      node[lane] = std::min(node[lane] * kFan + child, last);
+// From nodes of one level to their children that cover what is left of the targets.
+void WeightTree::descend(std::size_t level, std::size_t lanes, std::size_t* node,
+                         double* rest) const {
+  std::uint64_t* const all = levels_[level].before;
+  const std::size_t last = levels_[level].size - 1;
+  for (std::size_t lane = 0; lane < lanes; ++lane) {
+    std::uint64_t* const before = all + node[lane] * kFan;
+    const std::size_t child = last_at_most(before, bits(rest[lane]));
+    rest[lane] -= std::bit_cast<double>(relaxed_bits(before[child]));
+    node[lane] = std::min(node[lane] * kFan + child, last);
+    if (level == 0) {
+      prefetch_block(node[lane]);
+    } else {
+      prefetch_group(levels_[level - 1].before, node[lane]);
     }
   }
-  std::copy_n(rest.begin(), kTogether, targets);
-  std::copy_n(node.begin(), kTogether, blocks);
-  for (const std::size_t block : node) prefetch_group(leaves_.data(), block);
 }
 
 }  // namespace tom::replay

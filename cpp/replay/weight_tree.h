@@ -66,10 +66,19 @@ class WeightTree {
   }
 
   // Writes to slots[i] the slot at position targets[i] of the cumulative weights, 0 <= target <
-  // total(), or -1. By construction slot j is written only if the sum of the leaves before it in
-  // its block is at most what is left of the target, and that sum with w_j exceeds it: so w_j > 0.
-  // -1 means that rounding, or an update in flight, left more than the block holds; draw again.
+  // total(), or -1. By construction slot j is written only if w_j > 0, and it is the first such in
+  // its block whose running sum exceeds what is left of the target. -1 means that rounding, or an
+  // update in flight, left more than the block holds; draw again.
   void find(std::span<const double> targets, std::int64_t* slots) const;
+
+  // The last step of `find`: within a block, from what is left of the target.
+  std::int64_t find_in_block(std::size_t block, double rest) const {
+    const std::size_t i = covering(leaves_.data() + block * kFan, rest);
+    return i < kFan ? static_cast<std::int64_t>(block * kFan + i) : -1;
+  }
+  void prefetch_block(std::size_t block) const { prefetch_group(leaves_.data(), block); }
+  std::size_t blocks() const { return levels_[0].size; }
+  double block_total(std::size_t block) const { return relaxed(levels_[0].totals[block]); }
 
  private:
   struct Level {
@@ -80,7 +89,7 @@ class WeightTree {
   };
 
   AtomicRef<double> leaf(std::size_t slot) const { return AtomicRef<double>(leaves_[slot]); }
-  void descend(double* targets, std::size_t* blocks) const;
+  void descend(std::size_t level, std::size_t lanes, std::size_t* node, double* rest) const;
   void refresh_blocks(std::size_t first, std::size_t last);  // of one node
   void refresh_node(std::size_t level, std::size_t node);
   double sum_node(std::size_t level, std::size_t node);
