@@ -120,6 +120,6 @@ def test_rows_appended_during_a_rewrite_keep_their_weights() -> None:
             if done.is_set():
                 return
 
-    run_together(produce, rewrite)
+    run_together(produce, rewrite, rewrite)
     assert buffer.weights.tolist() == [5.0] * 100 + [2.0, 3.0] * 2000
     assert buffer.total_weight == 500.0 + 5.0 * 2000

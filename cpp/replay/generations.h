@@ -11,7 +11,18 @@
 // and it never looks into this one, unless the setter has meanwhile published it again, in which
 // case it is complete. Memory is only returned by the destructor: an idle generation waits to be
 // taken by the next setter. There are never more of them than threads that were inside the buffer
-// at once, plus one.
+// at once, plus two.
+//
+// What a generation does not cover it inherits from the one it replaced, its predecessor, whose
+// "held by being published" becomes "held as predecessor" until the inheritance is complete. A
+// generation is only replaced when it is complete: whoever wants to replace it first completes it,
+// without waiting for the setter that published it. Completing it twice at once does no harm, as
+// only leaves that were never set are filled in, and all helpers fill in what the predecessor had
+// when it was withdrawn. (A point write that reaches a withdrawn predecessor later is made again in
+// its successor, and there either finds the leaf inherited and overwrites it, or sets it first and
+// is left alone.) A helper adds itself to the predecessor's holders and then looks whether the
+// generation is still incomplete; the predecessor is let go after completion, so that by the same
+// argument as above nobody reads one that was taken again.
 #pragma once
 
 #include <cstddef>
@@ -29,6 +40,11 @@ struct Generation {
   WeightTree tree;
   Atomic<std::uint64_t> holders{1};
   Generation* next = nullptr;
+
+  // Written before it is published: from which slot on it inherits, and from whom.
+  std::size_t inherits_from = 0;
+  Generation* predecessor = nullptr;
+  Atomic<std::uint64_t> complete{1};
 };
 
 // A holder; the generation may be used until it is destroyed.
@@ -84,15 +100,27 @@ class Generations {
     return Hold(g);
   }
 
-  // Publishes a generation that `take_idle` gave, and returns the one that it replaces.
-  Hold publish(Hold taken) {
+  // Publishes a generation that `take_idle` gave, and completes it: calls inherit(from, to, begin)
+  // to fill in the leaves of `to` that are not set, from slot `begin` on, with those of `from`.
+  // Other threads may call theirs for the same trees at the same time.
+  template <class Inherit>
+  void publish(Hold taken, std::size_t begin, const Inherit& inherit) {
     Generation* g = taken.get();
+    g->inherits_from = begin;
+    g->complete.store(0, std::memory_order_relaxed);
     g->holders.fetch_add(1, std::memory_order_relaxed);  // held by being published
-    return Hold(published_.exchange(g, std::memory_order_acq_rel));
+    for (;;) {
+      const Hold published = hold();
+      complete(published, inherit);
+      g->predecessor = published.get();
+      Generation* expected = published.get();
+      if (published_.compare_exchange_strong(expected, g, std::memory_order_acq_rel)) break;
+    }
+    complete(taken, inherit);
   }
 
   // Whether the generation is still published. A read-modify-write, so that it is ordered with the
-  // exchange in `publish`: if it comes first, whatever this thread has stored into the generation
+  // swap in `publish`: if it comes first, whatever this thread has stored into the generation
   // is visible to the thread that replaces it.
   bool is_still_published(const Hold& hold) {
     Generation* g = hold.get();
@@ -100,6 +128,20 @@ class Generations {
   }
 
  private:
+  template <class Inherit>
+  static void complete(const Hold& hold, const Inherit& inherit) {
+    Generation* g = hold.get();
+    if (g->complete.load(std::memory_order_acquire)) return;
+    g->predecessor->holders.fetch_add(1, std::memory_order_acq_rel);
+    const Hold predecessor(g->predecessor);
+    if (g->complete.load(std::memory_order_acquire)) return;
+    inherit(predecessor.tree(), g->tree, g->inherits_from);
+    std::uint64_t incomplete = 0;
+    if (g->complete.compare_exchange_strong(incomplete, 1, std::memory_order_acq_rel)) {
+      g->predecessor->holders.fetch_sub(1, std::memory_order_release);  // held as predecessor
+    }
+  }
+
   const std::size_t capacity_;
   Atomic<Generation*> all_;
   alignas(64) Atomic<Generation*> published_;

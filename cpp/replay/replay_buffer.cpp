@@ -60,26 +60,26 @@ template <class T>
 bool ReplayBuffer::set_weights(std::span<const T> weights) {
   Hold taken = generations_.take_idle();
   if (!taken.tree().rebuild(weights)) return false;
-  const Hold replaced = generations_.publish(std::move(taken));
-  carry_over(replaced.tree(), weights.size());
+  generations_.publish(std::move(taken), weights.size(),
+                       [this](const WeightTree& from, WeightTree& to, std::size_t begin) {
+                         inherit_weights(from, to, begin);
+                       });
   return true;
 }
 
 template bool ReplayBuffer::set_weights(std::span<const float>);
 template bool ReplayBuffer::set_weights(std::span<const double>);
 
-// Point writes to slots that the new generation does not cover went into `from` until the swap.
-// Those that came later went into the new generation, and must not be overwritten: hence "if
-// unset".
-void ReplayBuffer::carry_over(const WeightTree& from, std::size_t begin) {
+// Slots claimed after this look were not written before the swap: their appends write into `to`, or
+// into what replaces it.
+void ReplayBuffer::inherit_weights(const WeightTree& from, WeightTree& to,
+                                   std::size_t begin) const {
   const std::size_t end = std::min<std::uint64_t>(rows_.claimed(), capacity());
   if (begin >= end) return;
-  change_weights(generations_, [&](WeightTree& tree) {
-    for (std::size_t slot = begin; slot < end; ++slot) {
-      if (from.is_set(slot)) tree.store_if_unset(slot, from.weight(slot));
-    }
-    tree.refresh_range(begin, end);
-  });
+  for (std::size_t slot = begin; slot < end; ++slot) {
+    if (from.is_set(slot)) to.store_if_unset(slot, from.weight(slot));
+  }
+  to.refresh_range(begin, end);
 }
 
 void ReplayBuffer::update_weights(std::span<const std::int64_t> slots,
@@ -185,7 +185,8 @@ bool ReplayBuffer::restore(const float* rows, std::span<const double> weights,
   Hold taken = generations_.take_idle();
   if (!taken.tree().rebuild(weights)) return false;
   rows_.restore(rows, total_appended);
-  generations_.publish(std::move(taken));
+  const auto nothing = [](const WeightTree&, WeightTree&, std::size_t) {};
+  generations_.publish(std::move(taken), capacity(), nothing);
   seed_.store(seed, std::memory_order_relaxed);
   calls_.store(calls, std::memory_order_relaxed);
   return true;

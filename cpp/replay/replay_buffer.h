@@ -38,10 +38,7 @@ class ReplayBuffer {
   // draw sees either all weights of before or all of these. Of two concurrent calls one is last and
   // wins whole. A point write (append, update_weights) that returned before this call began is
   // overwritten; one that begins after this call returned is kept; one that overlaps is applied
-  // before or after it, and is not lost in slots beyond. That last promise needs the calls that do
-  // not cover every slot to come one after another: if two of them overlap, the first may carry an
-  // old weight of a slot beyond into the generation of the second before that carries the newer
-  // one, and the newer one is lost. For the moment between the swap and the
+  // before or after it, and is not lost in slots beyond. For the moment between the swap and the
   // return, slots beyond weights.size() may count as weight 0. Returns false, and changes nothing,
   // if a weight is not finite, is negative, or exceeds WeightTree::kMaxWeight.
   template <class T>
@@ -99,7 +96,7 @@ class ReplayBuffer {
                std::uint64_t seed, std::uint64_t calls);
 
  private:
-  void carry_over(const WeightTree& from, std::size_t begin);
+  void inherit_weights(const WeightTree& from, WeightTree& to, std::size_t begin) const;
 
   RowStore rows_;
   Generations generations_;

@@ -128,7 +128,7 @@ void appended_weights_survive_rewrites(int rounds) {
       check(buffer.set_weights(std::span<const float>(weights)), "the weights are good");
     } while (producing.load() > 0);
   };
-  run_together({produce, produce, rewrite});
+  run_together({produce, produce, rewrite, rewrite});
   check(buffer.total_weight() == 5.0 * kFirst + 5.0 * rounds, "no weight was lost");
 }
 

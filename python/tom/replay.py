@@ -109,9 +109,7 @@ class ReplayBuffer:
         Args:
             w: ``[len]`` float32 or float64, in slot order.
             allow_newer: let ``w`` be shorter than the buffer. The rows in the slots beyond, which
-                other threads appended since ``w`` was computed, keep the weights they have. Only
-                one thread at a time may make such a call: where two overlap, a weight changed
-                meanwhile in the slots beyond may fall back to its former value.
+                other threads appended since ``w`` was computed, keep the weights they have.
 
         Raises:
             TypeError: if ``w`` is not an array of float32 or float64.
