@@ -224,6 +224,9 @@ class Config:
     termination: str = "task"
     """Termination rule in model rollouts: task (the task's own), none (never), or module:function,
     a function from a torch tensor of observations [n, O] to one of booleans [n]."""
+    profile: bool = False
+    """Print at the end where the time went: seconds per 1000 environment steps in each phase, of
+    the steps after the exploration."""
     checkpoint_interval: int = bounded(5000, 1)
     """Environment steps between checkpoints."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.table import Table
 
 from tom.config import Config
 from tom.metrics import MetricsTable
+from tom.profile import Profile
 from tom.progress import REFRESH_SECONDS, Progress
 from tom.run_folder import RunFolder
 
@@ -62,6 +64,8 @@ class Logger:
         self._earlier = 0.0
         self._began = time.perf_counter()
         self._phases = _Phases()
+        self._profile = Profile()
+        self._exploration_steps = config.exploration_steps
         self._progress = Progress(
             console or Console(), config.steps, start_step, config.iteration_interval
         )
@@ -71,6 +75,8 @@ class Logger:
 
     def __enter__(self) -> Logger:
         self._began = time.perf_counter()
+        if self._start_step >= self._exploration_steps:
+            self._profile.start(self._start_step, self._elapsed(), self._phases.seconds())
         self._progress.start()
         return self
 
@@ -124,6 +130,8 @@ class Logger:
     def step(self, step: int) -> None:
         """Note that `step` environment steps are done; cheap, to be called at each."""
         self._step = step
+        if step == self._exploration_steps:
+            self._profile.start(step, self._elapsed(), self._phases.seconds())
         if time.perf_counter() >= self._next_refresh:
             self._show()
 
@@ -152,6 +160,10 @@ class Logger:
         if evaluated:
             self._returns = [float(value) for value in metrics[RETURN]]
         self._show(force=evaluated)
+
+    def profile(self) -> Table | None:
+        """Where this process's time went since the exploration; None if no step came after it."""
+        return self._profile.table(self._step, self._elapsed(), self._phases.seconds())
 
     def message(self, text: str) -> None:
         """Print a line, above the live line if there is one."""

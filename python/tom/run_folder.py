@@ -15,7 +15,7 @@ from typing import Any
 from tom.config import Config, ConfigError, from_dict, override, to_dict, validate, walk
 
 # These say where and how fast a run happens, not what it computes.
-FREE = ("threads", "run_dir")
+FREE = ("threads", "run_dir", "profile")
 
 # Folders locked by this process, as (device, inode), until it ends. The open descriptor keeps the
 # inode from being used again. Opening a folder twice in one process is fine.

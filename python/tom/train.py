@@ -93,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         log.message(f"resuming {folder.path} at step {run.step}")
     with log, Interrupt(log.message) as interrupt:
         train(run, log, folder, interrupt)
+        profile = log.profile()
     plot_weights(run, folder)
     plot_returns(folder.path)
     run.close()
@@ -103,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(
             f"stopped at step {run.step} of {config.steps}; resume with: {command}", soft_wrap=True
         )
+    if config.profile and profile is not None:
+        console.print(profile)
     console.print(f"metrics and plots are in {folder.path}", soft_wrap=True)
 
 
