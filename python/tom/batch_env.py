@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -21,9 +18,18 @@ from gymnasium.vector.utils import batch_space
 from tom import task_arguments
 from tom._libraries import _native
 from tom.array_state import load_arrays, save_arrays
+from tom.one_caller import OneCaller
 from tom.replay import ReplayBuffer
+from tom.simulator_trouble import describe
 from tom.start_states import StartStates
-from tom.vector_arguments import actions_of, reset_mask_of, seeds_of
+from tom.vector_arguments import (
+    actions_of,
+    counts_of,
+    observations_of,
+    reset_mask_of,
+    seeds_of,
+    time_limit_of,
+)
 from tom.vector_info import InfoLayout, final_infos
 
 Array = npt.NDArray[np.float64]
@@ -36,7 +42,6 @@ _RESULTS = (
     "troubles",
     "info",
 )
-_UNSTABLE, _BAD_CONTROL, _ERROR = 1, 2, 4  # Simulator::Trouble
 
 
 class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
@@ -62,7 +67,6 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
     _truncations: npt.NDArray[np.bool_]
     _troubles: npt.NDArray[np.uint8]
     _info: Array
-    _is_open = False
 
     def __init__(
         self,
@@ -88,19 +92,11 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         Raises:
             ValueError: an argument is not supported; the message says what is.
         """
+        self._one_caller = OneCaller()
         super().__init__()
         task = task_arguments.resolve(id, gymnasium_kwargs)
-        limit = task.spec.max_episode_steps if max_episode_steps is None else max_episode_steps
-        if limit != -1 and limit < 1:
-            raise ValueError(
-                f"max_episode_steps is {limit}, but it must be at least 1, or -1 for no limit."
-            )
-        if num_envs < 1:
-            raise ValueError(f"num_envs is {num_envs}, but it must be at least 1.")
-        if num_threads is None:
-            num_threads = min(num_envs, len(os.sched_getaffinity(0)))
-        elif num_threads < 1:
-            raise ValueError(f"num_threads is {num_threads}, but it must be at least 1.")
+        limit = time_limit_of(max_episode_steps, task.spec.max_episode_steps)
+        num_envs, num_threads = counts_of(num_envs, num_threads)
         self._simulator = _native.Simulator(
             task=task.name,
             xml_path=task.xml_path,
@@ -121,8 +117,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             num_velocities=self._simulator.nv,
         )
         self._infos = InfoLayout(self._simulator.info_fields)
-        self._lock = threading.Lock()
-        self._is_open = True
+        self._one_caller.is_open = True
 
         self.num_envs = num_envs
         self.num_threads = self._simulator.num_threads
@@ -166,7 +161,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         Returns:
             Observations `[N, O]`, and the infos of the sub-environments that were reset.
         """
-        with self._only_caller():
+        with self._one_caller:
             seeds = seeds_of(seed, self.num_envs)
             mask = reset_mask_of(options, self.num_envs)
             self._starts.seed(seeds, mask)
@@ -198,7 +193,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
                 nothing was stepped.
             gymnasium.error.ResetNeeded: an episode must be started with `reset` first.
         """
-        with self._only_caller():
+        with self._one_caller:
             simulator, info = self._simulator, self._info
             actions = actions_of(actions, self._action_shape)
             self._require_started()
@@ -210,7 +205,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
                 self._starts.draw(restart)
             troubled, ended = simulator.step(actions, restart, self._starts.rows, buffer)
 
-            messages = list(self._describe_trouble()) if troubled else ()
+            messages = list(describe(self._troubles, simulator.error)) if troubled else ()
             rewards = self._rewards.copy()
             terminations = self._terminations.copy()
             truncations = self._truncations.copy()
@@ -269,21 +264,14 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         if isinstance(observations, torch.Tensor):
             flags = self.terminated(observations.detach().cpu().numpy())
             return torch.from_numpy(flags).to(observations.device)
-        given = np.asarray(observations)
-        size = self._observation_size
-        if given.dtype not in (np.float32, np.float64) or given.shape[-1:] != (size,):
-            raise ValueError(
-                f"observations are {given.dtype} of shape {given.shape}, but they must be float32 "
-                f"or float64 of shape (..., {size})."
-            )
-        rows = np.ascontiguousarray(given.reshape(-1, size))
-        return self._simulator.terminated(rows).reshape(given.shape[:-1])
+        rows, shape = observations_of(observations, self._observation_size)
+        return self._simulator.terminated(rows).reshape(shape)
 
     # ------------------------------------------------------------------ saving
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return everything that the future depends on, as tensors with leading axis N."""
-        with self._only_caller():
+        with self._one_caller:
             return save_arrays(self._state_arrays())
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
@@ -293,7 +281,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             ValueError: the state is of another task, number of environments or arguments; nothing
                 was changed.
         """
-        with self._only_caller():
+        with self._one_caller:
             arrays = self._state_arrays()
             load_arrays(arrays, state)
             self._starts.decode(arrays["generators"])
@@ -338,29 +326,15 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the simulations and their threads."""
-        if not self._is_open:  # the constructor failed
+        if not self._one_caller.is_open:  # the constructor failed
             return
-        with self._only_caller():
-            self._is_open = False
+        with self._one_caller:
+            self._one_caller.is_open = False
             for name in _RESULTS:  # copies, as the live ones keep the simulator in memory
                 setattr(self, f"_{name}", getattr(self, f"_{name}").copy())
             del self._simulator
 
     # ------------------------------------------------------------------ inner parts
-
-    @contextmanager
-    def _only_caller(self) -> Iterator[None]:
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError(
-                "this BatchEnv is in use by another thread; let one thread at a time call it, or "
-                "give each its own BatchEnv."
-            )
-        try:
-            if not self._is_open:
-                raise RuntimeError("this BatchEnv is closed; make a new one.")
-            yield
-        finally:
-            self._lock.release()
 
     def _set_episode_over(self, over: npt.NDArray[np.bool_]) -> None:
         self._episode_over = over
@@ -387,15 +361,3 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             raise RuntimeError(
                 f"MuJoCo cannot start an episode in simulation {'; '.join(messages)}"
             )
-
-    def _describe_trouble(self) -> Iterator[str]:
-        for i, trouble in enumerate(self._troubles.tolist()):
-            if trouble & _ERROR:
-                what = f"raised an error ({self._simulator.error(i)}), which ended its episode"
-            elif trouble & _UNSTABLE:
-                what = "became unstable (NaN or huge numbers), and MuJoCo reset its state"
-            elif trouble & _BAD_CONTROL:
-                what = "was given NaN or a huge number as action, and MuJoCo applied none"
-            else:
-                continue
-            yield f"simulation {i} {what}."

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+
+def time_limit_of(max_episode_steps: int | None, default: int | None) -> int:
+    """Return the steps after which an episode is truncated, -1 for never; None is the default."""
+    limit = default if max_episode_steps is None else max_episode_steps
+    if limit is None:
+        return -1
+    if limit != -1 and limit < 1:
+        raise ValueError(
+            f"max_episode_steps is {limit}, but it must be at least 1, or -1 for no limit."
+        )
+    return limit
+
+
+def counts_of(num_envs: int, num_threads: int | None) -> tuple[int, int]:
+    """Return both; None becomes one thread per usable processor, at most one per environment."""
+    if num_envs < 1:
+        raise ValueError(f"num_envs is {num_envs}, but it must be at least 1.")
+    if num_threads is None:
+        return num_envs, min(num_envs, len(os.sched_getaffinity(0)))
+    if num_threads < 1:
+        raise ValueError(f"num_threads is {num_threads}, but it must be at least 1.")
+    return num_envs, num_threads
 
 
 def seeds_of(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
@@ -56,3 +80,14 @@ def actions_of(actions: Any, shape: tuple[int, int]) -> npt.NDArray[Any]:
             "sub-environment."
         )
     return np.ascontiguousarray(actions, dtype=kind)
+
+
+def observations_of(observations: Any, size: int) -> tuple[npt.NDArray[Any], tuple[int, ...]]:
+    """Return observations [..., O] as contiguous rows [n, O], and the shape of the leading axes."""
+    given = np.asarray(observations)
+    if given.dtype not in (np.float32, np.float64) or given.shape[-1:] != (size,):
+        raise ValueError(
+            f"observations are {given.dtype} of shape {given.shape}, but they must be float32 "
+            f"or float64 of shape (..., {size})."
+        )
+    return np.ascontiguousarray(given.reshape(-1, size)), given.shape[:-1]
