@@ -14,7 +14,7 @@ from torch import Tensor
 
 from conftest import streams
 from ops_cases import number_of_threads
-from tom import ops
+from tom import native_steps
 from tom.config import DiscriminatorConfig, DualQConfig, DynamicsConfig, SACConfig
 from tom.discriminator import Discriminator
 from tom.divergences import DIVERGENCES
@@ -170,5 +170,5 @@ def test_arguments_that_do_not_fit_are_refused_and_change_nothing(
     }
     before = made.actor.flat.clone()
     with pytest.raises(ValueError, match=message):
-        ops.sac_updates(**{**arguments, **change})  # type: ignore[arg-type]
+        native_steps.sac_updates(**{**arguments, **change})  # type: ignore[arg-type]
     assert torch.equal(made.actor.flat, before)

@@ -23,9 +23,9 @@ from torch import Tensor
 from tom.batching import in_chunks
 from tom.config import DualQConfig
 from tom.divergences import Divergence
+from tom.native_steps import dual_q_steps
 from tom.networks import Adam, StackedMLP
 from tom.ops import Divergence as DivergenceName
-from tom.ops import dual_q_steps
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.state import State

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from tom.batching import in_chunks, take
 from tom.config import DynamicsConfig
+from tom.native_steps import dynamics_steps
 from tom.networks import Adam, StackedMLP
-from tom.ops import dynamics_steps, stacked_mlp, weighted_gaussian_nll
+from tom.ops import stacked_mlp, weighted_gaussian_nll
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.state import State

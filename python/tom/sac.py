@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tom.config import SACConfig
+from tom.native_steps import sac_updates
 from tom.networks import Adam, StackedMLP
-from tom.ops import sac_updates
 from tom.rows import RowLayout
 from tom.state import State
 from tom.streams import RandomStreams
