@@ -55,10 +55,13 @@ class DiscriminatorConfig:
     the buffer holds this many."""
     gradient_penalty: float = bounded(10.0, 0.0)
     """Weight of (|∇c| − 1)² on mixtures of the two batches. The paper does not mention it; the
-    released code uses 10."""
+    released code uses 10. In finite MDPs (tests/finite) 100 steps from fresh parameters with 10
+    leave R no closer to the log-ratio than no weights at all; 1 or 0 take away a third or more of
+    the distance, and 1000 steps most of it."""
     replay_label: float = bounded(0.1, 0.0, 0.5)
     """Label of the buffer's rows. The paper's (21) has 0; the released code uses 0.1, which keeps
-    the reward R above log(0.1 / 0.9)."""
+    the reward R above log(0.1 / 0.9). The exact χ² weights hardly depend on it: 0.1 moves less than
+    1 % of their mass (tests/finite)."""
     reinitialize: bool = True
     """Start from fresh parameters at every iteration, as the released code does; the paper does
     not say."""
@@ -79,12 +82,17 @@ class DualQConfig:
     learning_rate: float = bounded(3e-4, 0.0, open_low=True)
     """Adam's step size."""
     policy_samples: int = bounded(1, 1)
-    """Actions per state in V(s) = E_{a~π} Q(s, a); the released code uses 1."""
+    """Actions per state in V(s) = E_{a~π} Q(s, a); the released code uses 1. Few of them bias the
+    optimum, f* being convex: with data far from the policy 1 misplaces 12 % of the exact weights'
+    mass, 4 misplace 5 % and 8 misplace 3 % (tests/finite)."""
     l2: float = bounded(1e-4, 0.0)
-    """L2 penalty of the layers' weights: 1e-4 in the released code, none in the paper."""
+    """L2 penalty of the layers' weights: 1e-4 in the released code, none in the paper. In finite
+    MDPs up to 1e-3 is lost in the noise of the minibatches."""
     conjugate: Literal["exact", "quadratic"] = "exact"
     """χ² only: the conjugate on x ≥ 0, constant below −1, or the un-thresholded y + y²/2, whose
-    gradient does not vanish where the weight is zero."""
+    gradient does not vanish where the weight is zero. Only the exact one's optimum obeys the flow:
+    in finite MDPs whose data are far from the policy, quadratic has negative densities in a quarter
+    of the rows, and 10 % of the mass lies elsewhere; it also learns no faster (tests/finite)."""
     native: bool = True
     """Take the steps in native calls; off, autograd takes them one by one."""
 

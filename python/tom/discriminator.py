@@ -2,7 +2,9 @@
 
 c separates the current policy's transitions from the replay buffer's. With ρ = d_π / d_D and the
 label l for the buffer's rows, the optimal c has the logit log((ρ + l) / (1 − l)): the reward log ρ
-of the dual problem (22) for l = 0, and bounded below by log(l / (1 − l)) otherwise.
+of the dual problem (22) for l = 0, and bounded below by log(l / (1 − l)) otherwise. On finite MDPs
+the network reaches these values without the gradient penalty; with it, more slowly: a slope of 1 is
+asked for before the data have said in which direction (tests/finite/test_convergence.py).
 """
 
 from __future__ import annotations

@@ -1,0 +1,230 @@
+"""The project's own discriminator, dual Q and weights approach the exact solution.
+
+Errors are total variations of weighted data, ½ E_D|ξ − ξ*|. Run with -s for the tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import CPU, streams
+from finite.flow import Problem, problem, solve
+from finite.mdp import Array, total_variation
+from finite.tabular import World, make_world, q_table, ratio_of, sampler
+from tom.config import Config, DiscriminatorConfig, DualQConfig, override
+from tom.discriminator import Discriminator
+from tom.divergences import DIVERGENCES
+from tom.dual_q import DualQ
+from tom.weighting import OccupancyWeighting
+
+WORLD = make_world(0)
+HIDDEN = (64, 64)
+FAST = DualQConfig(hidden=HIDDEN, learning_rate=1e-3)
+
+
+def _errors_of_dual_q(
+    world: World,
+    name: str,
+    checkpoints: list[int],
+    *,
+    policy: Array | None = None,
+    config: DualQConfig = FAST,
+) -> tuple[float, list[float]]:
+    """TV from the exact solution of the uniform weights, then after each number of steps.
+
+    The dual Q is trained with `policy`; the exact solution is for the world's own.
+    """
+    divergence, reward = DIVERGENCES[name], world.reward(0.1)
+    policy = world.policy if policy is None else policy
+    given = problem(world.mdp, world.policy, world.data, reward, samples=config.policy_samples)
+    exact = solve(given, divergence)
+    assert given.violation(exact.d) < 1e-10
+    rewards = torch.from_numpy(reward.ravel()[world.index]).float().unsqueeze(0)
+    dual_q = DualQ(world.layout, divergence, config, world.mdp.discount, streams(0))
+    replays, errors, done = world.replays(), [], 0
+    for steps in checkpoints:
+        dual_q.config = dataclasses.replace(config, steps=steps - done)
+        dual_q.fit(replays, rewards, world.initial_states(), sampler(policy))
+        done = steps
+        delta = given.reward - given.matrix @ q_table(dual_q, world)
+        d = ratio_of(delta, given.data, divergence) * given.data
+        errors.append(total_variation(d, exact.d))
+    return total_variation(given.data, exact.d), errors
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_dual_q_approaches_the_exact_solution(name: str) -> None:
+    """P = 1, for which the exact solution is that with one drawn action inside f*."""
+    checkpoints = [50, 100, 200, 400, 800, 1600]
+    before, errors = _errors_of_dual_q(WORLD, name, checkpoints)
+    _, control = _errors_of_dual_q(WORLD, name, [1600], policy=WORLD.policy[:, ::-1].copy())
+    table = ", ".join(f"{n}: {e:.3f}" for n, e in zip(checkpoints, errors, strict=True))
+    print(f"\n{name}: uniform {before:.3f}; steps {table}; wrong policy {control[0]:.3f}", end="")
+    assert errors[-1] < 0.03 < 0.25 * before
+    # The control: actions drawn with the wrong probabilities lead elsewhere.
+    assert control[0] > 0.06
+
+
+def test_dual_q_settings_that_limit_the_error() -> None:
+    """Far from the policy the quadratic conjugate is no faster, and settles elsewhere.
+
+    The released L2 penalty cannot be told from none; a thousand times as much can.
+    """
+    world, errors = make_world(1, share=0.05, concentration=0.2), {}
+    for name, changes in {
+        "exact": {},
+        "quadratic": {"conjugate": "quadratic"},
+        "no L2": {"l2": 0.0},
+        "L2 0.1": {"l2": 0.1},
+    }.items():
+        config = dataclasses.replace(FAST, **changes)
+        before, errors[name] = _errors_of_dual_q(world, "chi2", [100, 300, 1000], config=config)
+    print(f"\nuniform {before:.3f}; TV after 100, 300, 1000 steps:", end="")
+    for name, row in errors.items():
+        print(f" {name} {np.round(row, 3)}", end="")
+    assert errors["exact"][-1] < 0.15 * before
+    assert errors["quadratic"][-1] > 1.5 * errors["exact"][-1]
+    assert errors["quadratic"][0] > 0.9 * errors["exact"][0]
+    assert abs(errors["exact"][-1] - errors["no L2"][-1]) < 0.03
+    assert errors["L2 0.1"][-1] > 1.5 * errors["no L2"][-1]
+
+
+def test_long_horizons_settle_slowly_in_the_mean_weight() -> None:
+    """A constant c added to Q moves δ by (1 − γ) c only: the last thing to be learned.
+
+    For γ = 0.99 most of the error that is left after 1000 steps is one number, which a shift of
+    all δ that makes E_D[ξ] = 1 takes away. KL's log-mean-exp form has that shift built in.
+    """
+    world = make_world(1, discount=0.99)
+    divergence, reward = DIVERGENCES["chi2"], world.reward(0.0)
+    given = problem(world.mdp, world.policy, world.data, reward, samples=1)
+    exact = solve(given, divergence)
+    config = dataclasses.replace(FAST, steps=500)
+    dual_q = DualQ(world.layout, divergence, config, 0.99, streams(0))
+    rewards = torch.from_numpy(reward.ravel()[world.index]).float().unsqueeze(0)
+    replays, table = world.replays(), []
+    for _ in range(8):
+        dual_q.fit(replays, rewards, world.initial_states(), sampler(world.policy))
+        delta = given.reward - given.matrix @ q_table(dual_q, world)
+        d, shifted = (
+            ratio_of(x, given.data, divergence) * given.data
+            for x in (delta, delta + _shift_to_mean_one(delta, given))
+        )
+        table.append((d.sum(), total_variation(d, exact.d), total_variation(shifted, exact.d)))
+    print("\nγ = 0.99, every 500 steps: mean weight, TV, TV after the shift")
+    print(np.round(table, 3))
+    assert table[1][1] > 1.5 * table[1][2]
+    assert table[-1][1] < 0.04
+
+
+def _shift_to_mean_one(delta: Array, given: Problem) -> float:
+    """The c with E_D[max(0, 1 + δ + c)] = 1, by bisection."""
+    low, high = -50.0, 50.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        mean = (np.maximum(0, 1 + delta + middle) * given.data).sum()
+        low, high = (low, middle) if mean > 1 else (middle, high)
+    return low
+
+
+def _fit_discriminator(world: World, config: DiscriminatorConfig) -> Array:
+    """R [S, A, S], 0 without data."""
+    config = dataclasses.replace(config, current_rows=world.current_rows)
+    discriminator = Discriminator(world.layout.transition.stop, config, streams(0))
+    discriminator.fit(world.replays())
+    index = np.flatnonzero(world.data)
+    rows = world.rows(index)[None, :, world.layout.transition]
+    reward = np.zeros(world.data.shape)
+    reward.flat[index] = discriminator.reward(rows)[0].double().numpy()
+    return reward
+
+
+def _distance_of_ratio(world: World, reward: Array, label: float) -> float:
+    """TV between the current rows' shares and the data weighted by the ratio that R stands for."""
+    ratio = np.maximum((1 - label) * np.exp(reward) - label, 0)
+    d = ratio * world.data
+    return total_variation(d / d.sum(), world.current)
+
+
+@pytest.mark.parametrize("label", [0.0, 0.1])
+def test_discriminator_without_penalty_approaches_the_exact_ratio(label: float) -> None:
+    """R → log((ρ + l) / (1 − l)), with ρ the ratio of the rows' own counts."""
+    before, errors = total_variation(WORLD.data, WORLD.current), {}
+    for steps in (100, 400, 1600):
+        config = DiscriminatorConfig(
+            hidden=HIDDEN,
+            steps=steps,
+            learning_rate=1e-3,
+            gradient_penalty=0.0,
+            replay_label=label,
+        )
+        reward = _fit_discriminator(WORLD, config)
+        on = WORLD.current > 0
+        error = np.abs(reward - WORLD.reward(label))[on] @ WORLD.current[on]
+        errors[steps] = error, _distance_of_ratio(WORLD, reward, label)
+    rounded = {k: (round(float(e), 3), round(d, 3)) for k, (e, d) in errors.items()}
+    print(f"\nlabel {label}: no weights {before:.3f}; steps: error of R, TV: {rounded}", end="")
+    assert errors[1600][0] < 0.1 < errors[100][0]
+    assert errors[1600][1] < 0.25 * before < errors[100][1]
+
+
+def test_released_penalty_leaves_little_of_the_ratio_after_the_papers_steps() -> None:
+    """100 steps of size 3e-4 from fresh parameters, by weight of the penalty, in three worlds.
+
+    The penalty asks for a slope of 1 before the data have said in which direction. Distances are
+    relative to those of the unweighted data.
+    """
+    distances: dict[float, list[tuple[float, float]]] = {0.0: [], 1.0: [], 10.0: []}
+    for seed in range(3):
+        world = make_world(seed)
+        before = total_variation(world.data, world.current)
+        for penalty, rows in distances.items():
+            config = DiscriminatorConfig(gradient_penalty=penalty)
+            reward = _fit_discriminator(world, config)
+            given = problem(world.mdp, world.policy, world.data, reward)
+            d = given.of_rows(solve(given, DIVERGENCES["chi2"]).d)
+            ratio = _distance_of_ratio(world, reward, config.replay_label)
+            rows.append((ratio / before, total_variation(d, world.current) / before))
+    mean = {penalty: np.mean(rows, axis=0) for penalty, rows in distances.items()}
+    for penalty, (of_reward, of_optimum) in mean.items():
+        print(f"\npenalty {penalty}: TV of R {of_reward:.2f}, of ξ* {of_optimum:.2f}", end="")
+    assert mean[0.0][0] < 0.75 and mean[1.0][0] < 0.8
+    assert mean[10.0][0] > 0.85
+
+
+def test_weights_of_all_parts_together_approach_the_exact_solution() -> None:
+    """Discriminator, dual Q and f*' as the training loop runs them, against the exact log-ratio."""
+    settings = {
+        "discriminator.hidden": HIDDEN,
+        "discriminator.steps": 1000,
+        "discriminator.learning_rate": 1e-3,
+        "discriminator.gradient_penalty": 0.0,
+        "discriminator.current_rows": WORLD.current_rows,
+        "dual_q.hidden": HIDDEN,
+        "dual_q.steps": 1000,
+        "dual_q.learning_rate": 1e-3,
+        "discount": WORLD.mdp.discount,
+    }
+    given = problem(WORLD.mdp, WORLD.policy, WORLD.data, WORLD.reward(0.1), samples=1)
+    exact = given.of_rows(solve(given, DIVERGENCES["chi2"]).d)
+
+    def error(changes: dict[str, float], seed: int = 0) -> float:
+        config = override(Config(), settings | changes)
+        weighting = OccupancyWeighting(WORLD.layout, config, [seed], CPU)
+        weights, _ = weighting.update(
+            WORLD.replays(), WORLD.initial_states(), sampler(WORLD.policy)
+        )
+        share = weights[0].double().numpy() / len(WORLD.index)
+        d = np.bincount(WORLD.index, share, WORLD.data.size).reshape(WORLD.data.shape)
+        return total_variation(d, exact)
+
+    before = total_variation(WORLD.data, exact)
+    good = error({})
+    few = error({"dual_q.steps": 10, "discriminator.steps": 10})
+    print(f"\nuniform {before:.3f}, 1000 steps each {good:.3f}, 10 steps each {few:.3f}", end="")
+    assert good < 0.35 * before
+    assert few > 1.5 * good
