@@ -165,7 +165,10 @@ def dual(
         conjugate = divergence.quadratic if quadratic else divergence.conjugate
         assert conjugate is not None
         values = conjugate(delta)
-        (first,) = torch.autograd.grad(values.sum(), delta, create_graph=True)
+        if quadratic:  # the registry's f*' is that of the exact conjugate
+            (first,) = torch.autograd.grad(values.sum(), delta, create_graph=True)
+        else:
+            first = divergence.conjugate_derivative(delta)
         (second,) = torch.autograd.grad(first.sum(), delta)
         value, ratio = float(given.data @ values.detach().numpy()), first.detach().numpy()
         hessian = (given.matrix.T * (given.data * second.numpy())) @ given.matrix
