@@ -16,8 +16,11 @@ their own episodes under the same distribution of actions.
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
@@ -27,6 +30,7 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from mujoco.batch import Batch
 
+from timing import alternate
 from tom import task_arguments
 from tom.batch_env import BatchEnv
 from tom.replay import ReplayBuffer
@@ -43,6 +47,20 @@ TASKS = ["Hopper-v5", "HalfCheetah-v5", "Ant-v5", "Walker2d-v5", "Humanoid-v5"]
 @pytest.fixture(autouse=True)
 def _mujoco_log_goes_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # Gymnasium's simulations write MUJOCO_LOG.TXT where they run
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Throw away what MuJoCo prints of deprecated attributes in the peers' models, one by one."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 class Contest:
@@ -104,7 +122,8 @@ def timed(work: Callable[[], Any]) -> float:
 
 @pytest.mark.parametrize("env_id", TASKS)
 def test_steps_per_second(env_id, benchmark, capsys):
-    contest = Contest(env_id)
+    with quietly():
+        contest = Contest(env_id)
     contest.seconds()  # everyone's first steps
     rounds = [contest.seconds() for _ in range(ROUNDS)]
     median = {name: float(np.median([taken[name] for taken in rounds])) for name in rounds[0]}
@@ -160,3 +179,23 @@ def test_a_million_random_transitions_into_replay(env_id, benchmark, capsys):
         print(f"\n{env_id}, {ENVS} environments, {THREADS} threads")
         print(f"  rows joined in Python  {len(actions) * ENVS / baseline:9,.0f} transitions/s")
         print(f"  step(into=buffer)      {(million - begun) / taken:9,.0f} transitions/s")
+
+
+def test_termination_rule_on_many_predictions(benchmark, capsys):
+    """`env.terminated` beside the same rule as one would write it for a batch in NumPy."""
+    n = 100_000
+    rows = np.random.default_rng(0).normal([1.25, *[0.0] * 10], 0.3, (n, 11)).astype(np.float32)
+
+    def numpy_rule() -> np.ndarray:
+        healthy = np.isfinite(rows).all(1) & (np.abs(rows[:, 1:]) < 100.0).all(1)
+        return ~(healthy & (rows[:, 0] > 0.7) & (np.abs(rows[:, 1]) < 0.2))
+
+    with BatchEnv("Hopper-v5", 1) as env:
+        assert (env.terminated(rows) == numpy_rule()).mean() > 0.9999  # 0.2 in float32 or float64
+        baseline, ours = alternate(numpy_rule, lambda: env.terminated(rows), rounds=30)
+        benchmark(env.terminated, rows)
+    with capsys.disabled():
+        print(
+            f"\nHopper's rule on {n:,} rows: NumPy {1e3 * baseline:.2f} ms, "
+            f"env.terminated {1e3 * ours:.2f} ms ({baseline / ours:.1f} x)"
+        )
