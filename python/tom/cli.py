@@ -37,7 +37,7 @@ from tom.tasks import TASKS, Preset, defaults
 
 PROGRAM = "python -m tom.train"
 DESCRIPTION = f"""\
-Train TOM, PMAC or MBPO on a Gymnasium task; the same command resumes the run.
+Train TOM, PMAC, MBPO or plain SAC on a Gymnasium task; the same command resumes the run.
 
 Defaults shown are those of the task and the preset; name both to see theirs:
 $ {PROGRAM} --env ant --preset debug --help"""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
-Algorithm = Literal["tom", "mbpo", "pmac"]
+Algorithm = Literal["tom", "mbpo", "pmac", "sac"]
 Divergence = Literal["chi2", "chi2_bound", "kl"]
 Number = TypeVar("Number", int, float)
 
@@ -196,7 +196,9 @@ class Config:
     """Task: hopper, walker2d, halfcheetah, ant, humanoid, inverted_pendulum, or any Gymnasium id
     with Box spaces."""
     algorithm: Algorithm = "tom"
-    """tom: weights from the dual Q; mbpo: uniform weights; pmac: weights that decay with age."""
+    """tom: weights from the dual Q; mbpo: uniform weights; pmac: weights that decay with age; sac:
+    no model at all, the policy learns from real rows alone (weights, dynamics and rollout settings
+    then mean nothing)."""
     seeds: int = bounded(1, 1)
     """Independent runs trained at once; every network carries them as its first axis."""
     seed: int = bounded(0, 0)
@@ -245,6 +247,11 @@ class Config:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     sac: SACConfig = field(default_factory=SACConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    @property
+    def model_based(self) -> bool:
+        """Whether the policy learns from a model's rows too."""
+        return self.algorithm != "sac"
 
 
 def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:

@@ -57,7 +57,9 @@ class Experiment:
             )
         rule = termination_rule(None if config.termination == "task" else config.termination)
         rule = rule or env.terminated
-        _check_rule(rule, config.termination, torch.zeros(2, *observation_space.shape).to(device))
+        if config.model_based:
+            nowhere = torch.zeros(2, *observation_space.shape).to(device)
+            _check_rule(rule, config.termination, nowhere)
         layout = RowLayout(observation_space.shape[0], space.shape[0])
         initial_states = InitialStates(layout.observation_size, streams("initial_states"))
         self.collector = Collector(env, layout, initial_states, self.seeds, streams("exploration"))
@@ -72,6 +74,7 @@ class Experiment:
         )
         iterations_kept = -(-config.rollout.retain_steps // config.iteration_interval)
         capacity = config.rollout.starts * config.rollout.length * iterations_kept
+        capacity = capacity if config.model_based else 1
         self.model_buffer = ModelBuffer(capacity, layout.width, streams("model_buffer"))
         self.sac = SAC(
             layout,

@@ -16,7 +16,7 @@ def policy_batches(
     """Minibatches for all updates of one environment step, [G, S, B, W].
 
     All of them are gathered at once. Each has `sac.real_fraction` of real rows, drawn uniformly;
-    if any are asked for, at least one.
+    if any are asked for, at least one. Without a model all rows are real.
 
     Args:
         replays: the real rows.
@@ -26,7 +26,7 @@ def policy_batches(
             policy's reward is then log(max(r − lowest, 0) + 1), which is never negative.
     """
     updates, batch = config.updates_per_step, config.sac.batch_size
-    share = config.sac.real_fraction
+    share = config.sac.real_fraction if config.model_based else 1.0
     real = max(1, round(batch * share)) if share > 0 else 0
     parts = []
     if real:

@@ -1,4 +1,4 @@
-"""Train TOM, PMAC or MBPO: `python -m tom.train --env hopper`.
+"""Train TOM, PMAC, MBPO or plain SAC: `python -m tom.train --env hopper`.
 
 The loop below is Algorithm 2; every line of it is a part with a file of its own.
 """
@@ -36,7 +36,8 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
             replays.append(run.collector.step(actions))
         run.step += 1
 
-        if run.due(config.iteration_interval, since=config.exploration_steps):
+        iterate = run.due(config.iteration_interval, since=config.exploration_steps)
+        if iterate and config.model_based:
             with log.phase("weights"):  # discriminator, dual Q, ξ* = f*'(δ); or uniform; or by age
                 weights, metrics = run.weighting.update(
                     replays, run.initial_states.sample, policy.act
@@ -94,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with log, Interrupt(log.message) as interrupt:
         train(run, log, folder, interrupt)
         profile = log.profile()
-    plot_weights(run, folder)
+    if config.model_based:
+        plot_weights(run, folder)
     plot_returns(folder.path)
     run.close()
     if run.step < config.steps:
