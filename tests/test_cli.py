@@ -9,7 +9,8 @@ import torch
 from rich.console import Console
 
 from tom import cli
-from tom.config import Config, ConfigError, types
+from tom.config import Config, ConfigError
+from tom.settings import types
 from tom.tasks import defaults
 
 
@@ -119,7 +120,7 @@ def test_mistakes_come_back_as_one_sentence(
 
 
 def test_every_number_refuses_words_and_nan(capsys: pytest.CaptureFixture[str]) -> None:
-    for name, hint in types().items():
+    for name, hint in types(Config).items():
         flag = "--" + name.replace("_", "-")
         if hint in (int, float) or name.endswith(("hidden", "target_entropy")):
             for word in ("nan", "word"):
@@ -146,13 +147,13 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
         cli.parse(["--help", "--env", "ant"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for name in ("preset", *types()):
+    for name in ("preset", *types(Config)):
         assert "--" + name.replace("_", "-") in text
     assert "(default: ant)" in text and "300000" in text
     words = " ".join(text.replace("│", " ").split())
     groups = [type(v) for v in vars(Config()).values() if dataclasses.is_dataclass(v)]
     docs = [doc for kind in (Config, *groups) for doc in cli.field_docs(kind).values()]
-    assert len(docs) == len(types())
+    assert len(docs) == len(types(Config))
     assert [doc for doc in docs if doc not in words] == []
 
 
@@ -164,5 +165,5 @@ def test_printed_configuration_names_everything_and_marks_changes() -> None:
     words = text.split()
     assert {"env=ant*", "seeds=3*", "hidden=64,64*", "target_entropy=-4.0*"} <= set(words)
     assert {"algorithm=tom", "tau=0.005", "reinitialize=True"} <= set(words)
-    assert sum("=" in word for word in words) == len(types())
+    assert sum("=" in word for word in words) == len(types(Config))
     assert max(map(len, text.splitlines())) <= 80

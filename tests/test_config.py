@@ -5,18 +5,8 @@ import math
 
 import pytest
 
-from tom.config import (
-    Config,
-    ConfigError,
-    DynamicsConfig,
-    SACConfig,
-    from_dict,
-    override,
-    to_dict,
-    types,
-    validate,
-    walk,
-)
+from tom.config import Config, ConfigError, DynamicsConfig, SACConfig
+from tom.settings import from_dict, override, to_dict, types, validate, walk
 from tom.tasks import PRESETS, TASKS, defaults, find_task
 
 
@@ -41,11 +31,11 @@ def test_unknown_names_are_plain_gymnasium_ids() -> None:
 
 def test_json_round_trip() -> None:
     config = defaults("humanoid", "debug")
-    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
 
 
 def test_walk_and_types_name_the_same_leaves() -> None:
-    assert [name for name, _, _ in walk(Config())] == list(types())
+    assert [name for name, _, _ in walk(Config())] == list(types(Config))
 
 
 @pytest.mark.parametrize(
@@ -104,5 +94,5 @@ def test_override_replaces_groups_in_part() -> None:
 )
 def test_from_dict_names_what_does_not_fit(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        from_dict(values)
+        from_dict(Config, values)
     assert str(caught.value).startswith(message)

@@ -11,8 +11,9 @@ import torch
 from matplotlib.figure import Figure
 
 from tom import plots
-from tom.config import Config, to_dict
+from tom.config import Config
 from tom.metrics import MetricsTable
+from tom.settings import to_dict
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tom.config import Config, ConfigError, SACConfig, from_dict
+from tom.config import Config, ConfigError, SACConfig
 from tom.run_folder import RunFolder
+from tom.settings import from_dict
 
 
 def config_in(path: Path, **changes: object) -> Config:
@@ -25,7 +26,7 @@ def test_new_folder_holds_the_configuration(tmp_path: Path) -> None:
     config = config_in(tmp_path / "a" / "b")
     folder = RunFolder.open(config)
     assert not folder.resuming
-    assert from_dict(json.loads((folder.path / "config.json").read_text())) == config
+    assert from_dict(Config, json.loads((folder.path / "config.json").read_text())) == config
     assert folder.checkpoints.is_dir() and folder.plots.is_dir() and folder.tensorboard.is_dir()
     assert not folder.metrics.exists()
 

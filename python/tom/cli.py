@@ -1,4 +1,4 @@
-"""The command line: from `argv` to one checked `Config`, and that configuration on the screen.
+"""The command line: from `argv` to one checked configuration, and that on the screen.
 
 tyro turns the nested dataclass into flags and `--help`. What a user typed is read once before tyro
 sees it, because the task and the preset decide the defaults, and because every mistake must come
@@ -14,7 +14,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import NoneType
@@ -32,7 +32,8 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from tom.config import Config, ConfigError, override, types, validate, walk
+from tom.config import Config
+from tom.settings import ConfigError, Settings, SettingsT, override, types, validate, walk
 from tom.tasks import TASKS, Preset, defaults
 
 PROGRAM = "python -m tom.train"
@@ -66,28 +67,52 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         SystemExit: status 0 after `--help`; status 2 after one sentence on stderr that names the
             setting, what was given and what is allowed. Nothing has been written.
     """
+    config, preset = read(argv, Arguments, PROGRAM, DESCRIPTION, defaults)
+    if not config.run_dir:
+        config = override(config, {"run_dir": default_run_dir(config, preset)})
+    return config
+
+
+def read(
+    argv: Sequence[str] | None,
+    arguments: Any,
+    program: str,
+    description: str,
+    defaults: Callable[[str, Preset], SettingsT],
+) -> tuple[SettingsT, Preset]:
+    """The settings and the preset that a command line gives; other commands share it.
+
+    Args:
+        argv: arguments without the program's name; None: those of this process.
+        arguments: a dataclass of a preset and a configuration, like :class:`Arguments`.
+        program: the command that --help names.
+        description: what --help says first.
+        defaults: the settings of a task and a preset.
+
+    Raises:
+        SystemExit: as :func:`parse`.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     helping = any(a in ("-h", "--help") or a.startswith("--tyro-") for a in argv)
     try:
-        given = _read(argv, strict=not helping)
+        kind = get_type_hints(arguments)["config"]
+        given = _read(argv, kind, strict=not helping)
         preset: Preset = given.get("preset", "paper")
-        config = defaults(given.get("env", Config.env), preset)
-        arguments = tyro.cli(
-            Arguments,
-            prog=PROGRAM,
-            description=DESCRIPTION,
+        default = defaults(given.get("env", kind.env), preset)
+        typed = tyro.cli(
+            arguments,
+            prog=program,
+            description=description,
             args=argv,
-            default=Arguments(preset, config),
+            default=arguments(preset, default),
             registry=_registry(),
         )
-        config = arguments.config
+        config: SettingsT = typed.config
         validate(config)
         check_device(config.device)
     except ConfigError as error:
         fail(str(error))
-    if not config.run_dir:
-        config = override(config, {"run_dir": default_run_dir(config, preset)})
-    return config
+    return config, preset
 
 
 def fail(message: str) -> NoReturn:
@@ -128,9 +153,9 @@ def check_device(device: str) -> None:
         raise ConfigError(f"device: given {device!r}, allowed are cpu, cuda and {last}")
 
 
-def print_config(config: Config, console: Console) -> None:
+def print_config(config: Settings, console: Console) -> None:
     """Print every setting, one line or two per group; `*` marks those that replace a default."""
-    plain = dict(_leaves(Config()))
+    plain = dict(_leaves(type(config)()))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
@@ -182,7 +207,7 @@ def _registry() -> ConstructorRegistry:
     return registry
 
 
-def _leaves(config: Config) -> Iterable[tuple[str, Any]]:
+def _leaves(config: Settings) -> Iterable[tuple[str, Any]]:
     return ((name, value) for name, _, value in walk(config))
 
 
@@ -192,13 +217,13 @@ def _show(value: Any) -> str:
     return "auto" if value is None else str(value) or "''"
 
 
-def _read(argv: Sequence[str], *, strict: bool) -> dict[str, Any]:
+def _read(argv: Sequence[str], kind: type[Settings], *, strict: bool) -> dict[str, Any]:
     """Dotted name → value (the last word of it) of every flag in `argv`.
 
     Raises:
         ConfigError: if `strict`, the first word that tyro would not understand.
     """
-    hints: dict[str, Any] = {"preset": Preset, **types()}
+    hints: dict[str, Any] = {"preset": Preset, **types(kind)}
     found: dict[str, Any] = {}
     position = 0
     while position < len(argv):

@@ -1,33 +1,21 @@
-"""Every hyper-parameter, in one nested frozen dataclass.
+"""Every hyper-parameter of a training run, in one nested frozen dataclass.
 
 The same class is the command line (field docstrings become `--help`), the saved `config.json` and
 the argument of every component. Where the paper, the authors' released code and MBPO differ, the
-field's docstring says how. Numbers carry their allowed range beside their default, and
-:func:`validate` checks all of them before anything is written.
+field's docstring says how. Numbers carry their allowed range beside their default.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Literal
+
+from tom.settings import ConfigError as ConfigError
+from tom.settings import Settings, bounded
+from tom.settings import override as override
 
 Algorithm = Literal["tom", "mbpo", "pmac", "sac"]
 Divergence = Literal["chi2", "chi2_bound", "kl"]
-Number = TypeVar("Number", int, float)
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message names it, what was given and what is allowed."""
-
-
-def bounded(
-    default: Number, low: float, high: float = math.inf, *, open_low: bool = False
-) -> Number:
-    """A numeric field with its allowed range, `low <= x <= high` (`low < x` if `open_low`)."""
-    return field(default=default, metadata={"low": low, "high": high, "open_low": open_low})
 
 
 @dataclass(frozen=True)
@@ -189,7 +177,7 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """One run: `seeds` independent trainings of one algorithm on one task."""
 
     env: str = "hopper"
@@ -249,138 +237,46 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     @property
+    def free(self) -> tuple[str, ...]:
+        """Profiling changes nothing either."""
+        return (*super().free, "profile")
+
+    @property
     def model_based(self) -> bool:
         """Whether the policy learns from a model's rows too."""
         return self.algorithm != "sac"
 
+    def check(self) -> None:
+        """Check the pairs of settings that must fit.
 
-def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
-    """Yield (dotted name, field, value) of every leaf setting."""
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            yield from walk(value, f"{prefix}{item.name}.")
-        else:
-            yield prefix + item.name, item, value
-
-
-def override(config: Config, values: Mapping[str, Any]) -> Config:
-    """A copy of `config` with the dotted names in `values` replaced."""
-    groups: dict[str, dict[str, Any]] = {}
-    changes: dict[str, Any] = {}
-    for name, value in values.items():
-        group, _, leaf = name.rpartition(".")
-        if group:
-            groups.setdefault(group, {})[leaf] = value
-        else:
-            changes[name] = value
-    for group, leaves in groups.items():
-        changes[group] = dataclasses.replace(getattr(config, group), **leaves)
-    return dataclasses.replace(config, **changes)
-
-
-def to_dict(config: Config) -> dict[str, Any]:
-    """Nested plain data, as written to `config.json`."""
-    return dataclasses.asdict(config)
-
-
-def from_dict(values: Mapping[str, Any]) -> Config:
-    """The inverse of :func:`to_dict`; also accepts what JSON makes of it (lists for tuples).
-
-    Raises:
-        ConfigError: a name that is not a setting.
-    """
-    return cast(Config, _from_dict(Config, values, ""))
-
-
-def _from_dict(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
-    hints = get_type_hints(kind)
-    if not isinstance(values, Mapping):
-        raise ConfigError(
-            f"{prefix.rstrip('.') or 'config'}: given {values!r}, allowed is a group of settings"
-        )
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise ConfigError(f"{prefix}{unknown[0]}: no such setting; allowed are {', '.join(hints)}")
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]):
-            value = _from_dict(cast(type, hints[name]), value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            value = tuple(value)
-        arguments[name] = value
-    return kind(**arguments)
-
-
-def validate(config: Config) -> None:
-    """Check every value against its allowed range or choices, then the pairs that must fit.
-
-    Raises:
-        ConfigError: one sentence naming the field, what was given and what is allowed.
-    """
-    hints = types()
-    for name, item, value in walk(config):
-        if get_origin(hints[name]) is Literal:
-            allowed = get_args(hints[name])
-            if value not in allowed:
-                raise ConfigError(f"{name}: given {value!r}, allowed are {', '.join(allowed)}")
-        else:
-            _check_leaf(name, hints[name], item.metadata, value)
-    if not config.env:
-        raise ConfigError("env: given '', allowed is a short task name or a Gymnasium id")
-    module, _, function = config.termination.partition(":")
-    if config.termination not in ("task", "none") and not (module and function):
-        raise ConfigError(
-            f"termination: given {config.termination!r}, allowed are task, none or module:function"
-        )
-    if config.dynamics.elites > config.dynamics.members:
-        raise ConfigError(
-            f"dynamics.elites: given {config.dynamics.elites}, allowed is at most "
-            f"dynamics.members = {config.dynamics.members}"
-        )
-    if config.replay.capacity < config.discriminator.current_rows:
-        raise ConfigError(
-            f"replay.capacity: given {config.replay.capacity}, allowed is at least "
-            f"discriminator.current_rows = {config.discriminator.current_rows}"
-        )
-    if config.dual_q.conjugate == "quadratic" and config.divergence == "kl":
-        raise ConfigError(
-            "dual_q.conjugate: given 'quadratic', allowed is 'exact' with divergence kl, whose "
-            "conjugate has no threshold"
-        )
-    if config.weighting == "loss" and config.algorithm == "mbpo":
-        raise ConfigError(
-            "weighting: given 'loss', allowed is 'sample' with algorithm mbpo, whose weights are "
-            "all equal"
-        )
-
-
-def _check_leaf(name: str, hint: Any, bounds: Mapping[str, Any], value: Any) -> None:
-    if name.endswith("hidden"):
-        if not value or any(type(width) is not int or width < 1 for width in value):
-            raise ConfigError(f"{name}: given {value}, allowed are widths of at least 1")
-    elif bounds:
-        low, high, open_low = (bounds[k] for k in ("low", "high", "open_low"))
-        least = f"above {low:g}" if open_low else f"of at least {low:g}"
-        most = "" if high == math.inf else f" and at most {high:g}"
-        kind = "a whole number" if hint is int else "a number"
-        ok = type(value) is int or (hint is not int and isinstance(value, float))
-        if not ok or not ((low < value if open_low else low <= value) and value <= high):
-            raise ConfigError(f"{name}: given {value!r}, allowed is {kind} {least}{most}")
-        if value == math.inf:
-            raise ConfigError(f"{name}: given {value}, allowed is a finite number")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{name}: given {value}, allowed is a finite number")
-    elif isinstance(hint, type) and not isinstance(value, hint):
-        raise ConfigError(f"{name}: given {value!r}, allowed is a {hint.__name__}")
-
-
-def types(kind: type = Config, prefix: str = "") -> dict[str, Any]:
-    """Dotted name → type of every leaf setting."""
-    found: dict[str, Any] = {}
-    for name, hint in get_type_hints(kind).items():
-        if dataclasses.is_dataclass(hint):
-            found.update(types(cast(type, hint), f"{prefix}{name}."))
-        else:
-            found[prefix + name] = hint
-    return found
+        Raises:
+            ConfigError: one sentence naming the field, what was given and what is allowed.
+        """
+        if not self.env:
+            raise ConfigError("env: given '', allowed is a short task name or a Gymnasium id")
+        module, _, function = self.termination.partition(":")
+        if self.termination not in ("task", "none") and not (module and function):
+            raise ConfigError(
+                f"termination: given {self.termination!r}, allowed are task, none or "
+                f"module:function"
+            )
+        if self.dynamics.elites > self.dynamics.members:
+            raise ConfigError(
+                f"dynamics.elites: given {self.dynamics.elites}, allowed is at most "
+                f"dynamics.members = {self.dynamics.members}"
+            )
+        if self.replay.capacity < self.discriminator.current_rows:
+            raise ConfigError(
+                f"replay.capacity: given {self.replay.capacity}, allowed is at least "
+                f"discriminator.current_rows = {self.discriminator.current_rows}"
+            )
+        if self.dual_q.conjugate == "quadratic" and self.divergence == "kl":
+            raise ConfigError(
+                "dual_q.conjugate: given 'quadratic', allowed is 'exact' with divergence kl, whose "
+                "conjugate has no threshold"
+            )
+        if self.weighting == "loss" and self.algorithm == "mbpo":
+            raise ConfigError(
+                "weighting: given 'loss', allowed is 'sample' with algorithm mbpo, whose weights "
+                "are all equal"
+            )

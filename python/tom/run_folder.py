@@ -12,10 +12,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tom.config import Config, ConfigError, from_dict, override, to_dict, validate, walk
-
-# These say where and how fast a run happens, not what it computes.
-FREE = ("threads", "run_dir", "profile")
+from tom.settings import (
+    ConfigError,
+    Settings,
+    SettingsT,
+    from_dict,
+    override,
+    to_dict,
+    validate,
+    walk,
+)
 
 # Folders locked by this process, as (device, inode), until it ends. The open descriptor keeps the
 # inode from being used again. Opening a folder twice in one process is fine.
@@ -35,7 +41,7 @@ class RunFolder:
         self.resuming = resuming
 
     @classmethod
-    def open(cls, config: Config) -> RunFolder:
+    def open(cls, config: Settings) -> RunFolder:
         """Create `config.run_dir`, or take up the run of the same configuration in it.
 
         A larger `steps` than the folder's continues the run for longer. Threads, the GPU's number
@@ -48,7 +54,7 @@ class RunFolder:
         if not config.run_dir:
             raise ConfigError("run_dir: given '', allowed is the path of a folder")
         path = Path(config.run_dir).expanduser()
-        saved = _saved(path)
+        saved = _saved(path, type(config))
         if saved is not None:
             _compare(path, saved, config)
         try:
@@ -87,12 +93,12 @@ class RunFolder:
         return self.path / "plots"
 
 
-def _saved(path: Path) -> Config | None:
+def _saved(path: Path, kind: type[Settings]) -> Settings | None:
     """The configuration in a folder; None for a folder that is empty or not there."""
     file = path / "config.json"
     try:
         if file.exists():
-            return _read(file)
+            return read_config(file, kind)
         if path.exists() and not path.is_dir():
             raise ConfigError(f"run_dir: given {path}, which is a file, allowed is a folder")
         if path.exists() and any(path.iterdir()):
@@ -108,9 +114,15 @@ def _saved(path: Path) -> Config | None:
     return None
 
 
-def _read(file: Path) -> Config:
+def read_config(file: Path, kind: type[SettingsT]) -> SettingsT:
+    """The configuration saved in a run folder.
+
+    Raises:
+        ConfigError: it is damaged, or of another command or version.
+        OSError: it cannot be read.
+    """
     try:
-        saved = from_dict(json.loads(file.read_text()))
+        saved = from_dict(kind, json.loads(file.read_text()))
         validate(saved)
     except ConfigError as error:
         raise ConfigError(
@@ -125,10 +137,10 @@ def _read(file: Path) -> Config:
     return saved
 
 
-def _compare(path: Path, saved: Config, given: Config) -> None:
+def _compare(path: Path, saved: Settings, given: Settings) -> None:
     ours = {name: value for name, _, value in walk(given)}
     for name, _, theirs in walk(saved):
-        if name in FREE or ours[name] == theirs:
+        if ours[name] == theirs or {name, name.partition(".")[0]} & set(given.free):
             continue
         # Random streams of the processor and of a GPU do not fit each other.
         if name == "device" and ours[name].partition(":")[0] == theirs.partition(":")[0]:
@@ -146,7 +158,7 @@ def _show(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _write(file: Path, config: Config) -> None:
+def _write(file: Path, config: Settings) -> None:
     """Replace `file` in one step, so that a crash leaves the old text or the new one."""
     temporary = file.with_suffix(".tmp")
     saved = to_dict(override(config, {"run_dir": str(file.parent)}))
