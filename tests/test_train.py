@@ -48,10 +48,21 @@ def test_algorithm_runs_and_its_metrics_are_finite(algorithm: str, tmp_path: Pat
     assert json.loads((folder / "config.json").read_text())["algorithm"] == algorithm
 
 
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = _run(tmp_path / "whole", "--seeds", "2")
-    parts = _run(tmp_path / "parts", "--seeds", "2", steps=350)
-    _run(parts, "--seeds", "2")
+def test_sac_learns_from_real_rows_without_a_model(tmp_path: Path) -> None:
+    folder = _run(tmp_path / "run", "--algorithm", "sac", steps=400)
+    rows = _rows(folder)
+    assert {int(row["step"]) for row in rows} == {100, 200, 300, 400}
+    assert float(rows[-1]["train/critic_loss"]) > 0
+    assert not [name for name in rows[-1] if name.startswith(("tom/", "model/"))]
+    assert {p.name for p in (folder / "plots").iterdir()} == {"returns.png"}
+
+
+@pytest.mark.parametrize("algorithm", ["tom", "sac"])
+def test_resumed_run_equals_an_uninterrupted_one(algorithm: str, tmp_path: Path) -> None:
+    arguments = ["--algorithm", algorithm, "--seeds", "2"]
+    whole = _run(tmp_path / "whole", *arguments)
+    parts = _run(tmp_path / "parts", *arguments, steps=350)
+    _run(parts, *arguments)
     for seed in (0, 1):
         name = f"checkpoints/step_00000600/seed_{seed}.safetensors"
         first, second = load_file(whole / name), load_file(parts / name)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from tom import cli
+from tom.config import Config
 from tom.experiment import Experiment
 from tom.interrupt import Interrupt
 from tom.logger import Logger
@@ -80,35 +81,65 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command: parse, train, plot."""
     config = cli.parse(argv)
     keep_freed_memory()
+    console = Console()
     try:
-        run = Experiment(config)
-        folder = RunFolder.open(config)
-        resumed = run.load(folder) if folder.resuming else None
+        run, folder, log = open_run(config, console)
     except ValueError as error:
         cli.fail(str(error))
-    console = Console()
     cli.print_config(config, console)
+    command = ["python", "-m", "tom.train", *(sys.argv[1:] if argv is None else argv)]
+    finish_run(run, folder, log, console, shlex.join(command))
+    console.print(f"metrics and plots are in {folder.path}", soft_wrap=True)
+
+
+def open_run(config: Config, console: Console) -> tuple[Experiment, RunFolder, Logger]:
+    """A new run, or that of the same configuration in `config.run_dir` at its newest checkpoint.
+
+    Raises:
+        ValueError: one sentence on what cannot be used. Nothing has been written.
+    """
+    run = Experiment(config)
+    folder = RunFolder.open(config)
+    resumed = run.load(folder) if folder.resuming else None
     log = Logger(folder, config, run.step, console)
     if resumed:
         log.load_state_dict(resumed["logger"])
+    return run, folder, log
+
+
+def finish_run(
+    run: Experiment, folder: RunFolder, log: Logger, console: Console, command: str
+) -> bool:
+    """Train to the last step or until interrupted, plot, and free the simulators.
+
+    Args:
+        run: the parts, with `folder` and `log` as :func:`open_run` made them.
+        folder: its folder.
+        log: its metrics.
+        console: where the profile is printed and, after an interruption, `command`.
+        command: what resumes the run.
+
+    Returns:
+        Whether the last step was reached.
+    """
+    if run.step:
         log.message(f"resuming {folder.path} at step {run.step}")
     with log, Interrupt(log.message) as interrupt:
         train(run, log, folder, interrupt)
         profile = log.profile()
-    if config.model_based:
+    if run.config.model_based:
         plot_weights(run, folder)
     plot_returns(folder.path)
     run.close()
-    if run.step < config.steps:
-        command = shlex.join(
-            ["python", "-m", "tom.train", *(sys.argv[1:] if argv is None else argv)]
-        )
+    finished = run.step >= run.config.steps
+    if not finished:
         console.print(
-            f"stopped at step {run.step} of {config.steps}; resume with: {command}", soft_wrap=True
+            f"stopped at step {run.step} of {run.config.steps}; resume with: {command}",
+            soft_wrap=True,
         )
-    if config.profile and profile is not None:
+    if run.config.profile and profile is not None:
         console.print(profile)
-    console.print(f"metrics and plots are in {folder.path}", soft_wrap=True)
+    return finished
 
 
 def plot_weights(run: Experiment, folder: RunFolder) -> None:
