@@ -15,6 +15,7 @@ from tom.initial_states import InitialStates
 from tom.rows import RowLayout
 from tom.state import State
 from tom.streams import RandomStreams
+from tom.transfer import to_device
 
 EPISODES_REPORTED = 10
 """`rollout/ep_rew_mean` is the mean over this many finished episodes."""
@@ -62,7 +63,7 @@ class Collector:
     @property
     def observations(self) -> Tensor:
         """Current observations on the learning device, [S, O]."""
-        return self._observations.to(self._streams.device)
+        return to_device(self._observations, self._streams.device)
 
     def random_actions(self) -> Tensor:
         """Uniform actions between the bounds, [S, A]."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from tom.batching import take
 from tom.state import State
 from tom.streams import RandomStreams
+from tom.transfer import to_device
 
 CAPACITY = 10_000
 """Episodes remembered per seed; older ones are overwritten."""
@@ -29,7 +30,8 @@ class InitialStates:
 
     def append(self, seed_index: int, observation: Tensor) -> None:
         """Remember the first state [O] of an episode of one seed."""
-        self._states[seed_index, self.counts[seed_index] % CAPACITY] = observation
+        slot = self.counts[seed_index] % CAPACITY
+        self._states[seed_index, slot] = to_device(observation, self._states.device)
         self.counts[seed_index] += 1
 
     def sample(self, n: int) -> Tensor:

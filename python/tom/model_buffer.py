@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tom.batching import take, write_ring
 from tom.state import State
 from tom.streams import RandomStreams
 
@@ -32,18 +33,13 @@ class ModelBuffer:
     def extend(self, rows: list[Tensor]) -> None:
         """Add each seed's rows, S tensors [n_s, W] with n_s ≤ capacity."""
         for s, new in enumerate(rows):
-            start = self._appended[s] % self.capacity
-            first = min(len(new), self.capacity - start)
-            self._rows[s, start : start + first] = new[:first]
-            self._rows[s, : len(new) - first] = new[first:]
+            write_ring(self._rows[s], new, self._appended[s] % self.capacity)
             self._appended[s] += len(new)
 
     def sample(self, n: int) -> Tensor:
         """Uniform draws, [S, n, W]."""
         filled = [min(count, self.capacity) for count in self._appended]
-        index = self._streams.integers(filled, n)
-        parts = [rows[i] for rows, i in zip(self._rows, index, strict=True)]
-        return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)
+        return take(self._rows, self._streams.integers(filled, n))
 
     def state_dict(self) -> State:
         """Everything an exact continuation needs."""

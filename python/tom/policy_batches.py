@@ -8,6 +8,7 @@ from torch import Tensor
 from tom.config import Config
 from tom.model_buffer import ModelBuffer
 from tom.replays import Replays
+from tom.transfer import to_device
 
 
 def policy_batches(
@@ -37,7 +38,6 @@ def policy_batches(
     rows = torch.cat(parts, dim=2).transpose(0, 1).contiguous()
     if config.reward_transform == "log":
         reward = rows[..., replays.layout.reward]
-        reward.copy_(
-            torch.log1p((reward - lowest_reward.to(reward.device).view(1, -1, 1)).clamp(min=0))
-        )
+        lowest = to_device(lowest_reward, reward.device).view(1, -1, 1)
+        reward.copy_(torch.log1p((reward - lowest).clamp(min=0)))
     return rows
