@@ -15,6 +15,7 @@
 
 #include <algorithm>
 
+#include "ops/cpu_kernels.h"
 #include "ops/vectorized.h"
 
 namespace tom {
@@ -139,10 +140,6 @@ void backward_cpu(const at::Tensor& grad, const at::Tensor& residual, at::Tensor
   if (need_bias) at::sum_out(bias_grad, sums, 2);
 }
 
-bool has_kernel(const at::Tensor& t) {
-  return t.is_cpu() && (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble);
-}
-
 // Calls f.template operator()<T, Act>() for the run-time pair.
 template <typename T, typename F>
 auto with_activation(Activation activation, F f) {
@@ -174,7 +171,7 @@ Activation activation_from(std::string_view name) {
 
 Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, bool save) {
   z = z.contiguous();
-  if (has_kernel(z)) {
+  if (takes_float_kernels(z)) {
     return with_kernel(z, activation, [&]<typename T, template <typename> class Act>() {
       return forward_cpu<T, Act>(z, bias.contiguous(), save);
     });
@@ -188,7 +185,7 @@ Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, boo
 void activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
                        at::Tensor bias_grad) {
   grad = grad.contiguous();
-  if (has_kernel(grad)) {
+  if (takes_float_kernels(grad)) {
     with_kernel(grad, activation, [&]<typename T, template <typename> class Act>() {
       backward_cpu<T, Act>(grad, residual, bias_grad);
     });

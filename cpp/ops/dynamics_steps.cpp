@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include "ops/cpu_kernels.h"
 #include "ops/gaussian_nll.h"
 #include "ops/trained_stack.h"
 
@@ -42,7 +43,7 @@ Tensor dynamics_steps(const Tensor& inputs, const Tensor& targets, const Tensor&
   Tensor low_gradient = ensemble.extra_gradient(0, shape);
   Tensor high_gradient = ensemble.extra_gradient(bounds, shape);
 
-  const bool native = inputs.is_cpu();
+  const bool native = takes_float_kernels(inputs);
   Tensor total = at::zeros({seeds}, inputs.options());
   for (int64_t k = 0; k < steps; ++k) {
     const Tensor out = ensemble.forward(inputs[k]);

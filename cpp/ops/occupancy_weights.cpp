@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ops/cpu_kernels.h"
 #include "ops/vectorized.h"
 
 namespace tom {
@@ -217,19 +218,22 @@ void ess_kernel(const Tensor& weights, const Tensor& ess) {
   write_statistics<T>(sums, rows, n, ess.mutable_data_ptr<T>(), nullptr);
 }
 
-bool has_kernel(const Tensor& t) {
-  return t.is_cpu() && (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble);
-}
-
 // ---------------------------------------------------------------------------------------------
 // Operator
+
+Tensor unclipped_weights(const Tensor& delta, Divergence divergence) {
+  if (divergence == Divergence::kl) {
+    return at::softmax(delta, -1) * static_cast<double>(delta.size(-1));
+  }
+  return (1 + slope_of(divergence) * delta).clamp_min(0);
+}
 
 using Result = std::tuple<Tensor, Tensor, Tensor>;
 
 Result occupancy_weights(const Tensor& delta, std::string_view divergence_name, double max_weight) {
   const Divergence divergence = divergence_from(divergence_name);
   check(delta, max_weight);
-  if (has_kernel(delta)) {
+  if (takes_float_kernels(delta)) {
     const Tensor input = delta.contiguous(), weights = at::empty(input.sizes(), input.options());
     const Tensor ess = at::empty(input.sizes().slice(0, input.dim() - 1), input.options());
     const Tensor clipped = at::empty(ess.sizes(), ess.options());
@@ -239,8 +243,7 @@ Result occupancy_weights(const Tensor& delta, std::string_view divergence_name, 
     return {weights, ess, clipped};
   }
   const auto n = static_cast<double>(delta.size(-1));
-  const Tensor raw = divergence == Divergence::kl ? at::softmax(delta, -1) * n
-                                                  : (1 + slope_of(divergence) * delta).clamp_min(0);
+  const Tensor raw = unclipped_weights(delta, divergence);
   const Tensor weights = raw.clamp_max(max_weight);
   const Tensor clipped = at::sum(raw.gt(max_weight).to(raw.scalar_type()), -1) / std::max(1.0, n);
   return {weights, effective_sample_size(weights), clipped};
@@ -261,12 +264,13 @@ Result occupancy_weights_autograd(const Tensor& delta, std::string_view divergen
 Tensor conjugate_slope(const Tensor& delta, std::string_view divergence_name, bool quadratic) {
   const Divergence divergence = divergence_from(divergence_name);
   if (quadratic && divergence != Divergence::kl) return 1 + slope_of(divergence) * delta;
+  if (!takes_float_kernels(delta)) return unclipped_weights(delta, divergence);
   constexpr double kNoLimit = std::numeric_limits<double>::infinity();
   return std::get<0>(occupancy_weights(delta, divergence_name, kNoLimit));
 }
 
 Tensor effective_sample_size(const Tensor& weights) {
-  if (has_kernel(weights)) {
+  if (takes_float_kernels(weights)) {
     const Tensor input = weights.contiguous();
     const Tensor ess = at::empty(input.sizes().slice(0, input.dim() - 1), input.options());
     input.scalar_type() == at::kFloat ? ess_kernel<float>(input, ess)

@@ -30,6 +30,9 @@ TORCH_LIBRARY(tom, m) {
       " Tensor max_log_var, Tensor target, Tensor weight, bool need_gradients)"
       " -> (Tensor loss, Tensor effective_sample_size, Tensor[] gradients)");
 
+  // Whether the CPU's own kernels are used (see cpu_kernels.h); returns what was set before.
+  m.def("use_cpu_kernels(bool on) -> bool");
+
   // Training steps. A trained stack is [flat, gradient, exp_avg, exp_avg_sq, step], all updated.
   m.def(
       "sac_updates(Tensor rows, Tensor noise, Tensor(a!)[] actor, Tensor(b!)[] critic,"

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+#include "ops/cpu_kernels.h"
+
 namespace tom {
 namespace {
 
@@ -27,7 +29,7 @@ void wide_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b) 
     return;
   }
   const bool shared = a.size(1) != b.size(1);
-  if (!shared || seeds == 1 || !a.is_cpu()) {
+  if (!shared || seeds == 1 || !takes_cpu_kernels(a)) {
     auto matrices = out.flatten(0, 1);
     at::bmm_out(matrices, flat(a, members), flat(b, members));
     return;
@@ -47,10 +49,10 @@ at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b) {
   return out;
 }
 
-bool is_outer(const at::Tensor& a) { return a.is_cpu() && a.size(3) == 1; }
+bool is_outer(const at::Tensor& a) { return takes_cpu_kernels(a) && a.size(3) == 1; }
 
 bool is_narrow(const at::Tensor& a, const at::Tensor& b) {
-  return a.is_cpu() && b.size(3) < kNarrow && b.size(3) < a.size(2);
+  return takes_cpu_kernels(a) && b.size(3) < kNarrow && b.size(3) < a.size(2);
 }
 
 at::Tensor narrow_product(const at::Tensor& a, const at::Tensor& b) {

@@ -8,6 +8,7 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/library.h>
 
+#include "ops/cpu_kernels.h"
 #include "ops/gaussian_nll.h"
 #include "ops/occupancy_weights.h"
 
@@ -58,10 +59,8 @@ std::tuple<Tensor, Tensor, Tensors> forward(const Tensor& mean, const Tensor& lo
                                             bool need_gradients) {
   const NllArguments arguments{mean, log_var, min_log_var, max_log_var, target, weight};
   check(arguments);
-  const bool native =
-      mean.is_cpu() && (mean.scalar_type() == at::kFloat || mean.scalar_type() == at::kDouble);
-  Nll nll = native ? gaussian_nll_cpu(arguments, need_gradients)
-                   : gaussian_nll(arguments, need_gradients);
+  Nll nll = takes_float_kernels(mean) ? gaussian_nll_cpu(arguments, need_gradients)
+                                      : gaussian_nll(arguments, need_gradients);
   return {nll.loss, effective_sample_size(weight), nll.gradients};
 }
 

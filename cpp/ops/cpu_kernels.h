@@ -1,0 +1,19 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace tom {
+
+/// Whether what is written for the processor's own use (kernels, and products arranged as MKL likes
+/// them) takes this tensor; everything else is composed of ATen operations. It does on the CPU,
+/// unless `use_cpu_kernels(false)` was called, so that the way of the other devices can be compared
+/// with the CPU's where there is no other device.
+bool takes_cpu_kernels(const at::Tensor& t);
+
+/// The same, for kernels that exist for float32 and float64.
+bool takes_float_kernels(const at::Tensor& t);
+
+/// Returns what was set before. It holds for the whole process.
+bool use_cpu_kernels(bool on);
+
+}  // namespace tom
