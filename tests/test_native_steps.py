@@ -84,21 +84,22 @@ def test_dynamics(threads: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("divergence", "conjugate", "samples", "threads"),
+    ("divergence", "conjugate", "samples", "end", "threads"),
     [
-        ("chi2", "exact", 1, 1),
-        ("chi2", "exact", 3, 2),
-        ("chi2", "quadratic", 1, 3),
-        ("chi2_bound", "exact", 2, 1),
-        ("kl", "exact", 2, 1),
+        ("chi2", "exact", 1, "cut", 1),
+        ("chi2", "exact", 3, "restart", 2),
+        ("chi2", "quadratic", 1, "restart", 3),
+        ("chi2_bound", "exact", 2, "cut", 1),
+        ("kl", "exact", 2, "restart", 1),
     ],
 )
-def test_dual_q(divergence: str, conjugate: str, samples: int, threads: int) -> None:
+def test_dual_q(divergence: str, conjugate: str, samples: int, end: str, threads: int) -> None:
     config = DualQConfig(
         hidden=(16, 12),
         learning_rate=3e-3,
         policy_samples=samples,
         conjugate=conjugate,  # type: ignore[arg-type]
+        after_termination=end,  # type: ignore[arg-type]
         l2=0.01,
     )
     native, plain = (

@@ -44,8 +44,8 @@ Tensor spread_over_samples(const Tensor& grad, int64_t samples) {
 std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewards,
                                         const Tensor& go_on, TensorList network, IntArrayRef hidden,
                                         int64_t samples, std::string_view divergence,
-                                        bool quadratic, double discount, double learning_rate,
-                                        double l2) {
+                                        bool quadratic, bool restart, double discount,
+                                        double learning_rate, double l2) {
   check(inputs, rewards, go_on, samples);
   const int64_t steps = rewards.size(0), seeds = rewards.size(1), batch = rewards.size(2);
   std::vector<int64_t> sizes{inputs.size(3)};
@@ -53,18 +53,25 @@ std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewa
   sizes.push_back(1);
   TrainedStack q_network(network, "network", seeds, 1, sizes, Activation::relu);
   const double each = 1.0 / static_cast<double>(batch);
-  const Tensor grad_start = spread_over_samples(
-      at::full({seeds, batch}, (1 - discount) * each, inputs.options()), samples);
+  const double each_start = 1.0 / static_cast<double>(batch * samples);
+  const Tensor grad_of_start_term =
+      at::full({seeds, batch * samples}, (1 - discount) * each_start, inputs.options());
 
   std::vector<Tensor> deltas, start_values;
   for (int64_t k = 0; k < steps; ++k) {
     const Tensor out = q_network.forward(inputs[k].unsqueeze(1)).view({seeds, -1});
     const Tensor q = out.narrow(1, 0, batch);
     const Tensor next = mean_over_samples(out.narrow(1, batch, batch * samples), samples);
-    const Tensor start = out.narrow(1, batch * (1 + samples), batch * samples);
+    const Tensor start = out.narrow(1, batch * (1 + samples), batch * samples).mean(1, true);
     const Tensor weight = go_on[k] * discount;
-    const Tensor delta = rewards[k] + weight * next - q;
+    const Tensor weight_of_start = discount - weight;  // after a terminal row, under the restart
+    Tensor delta = rewards[k] + weight * next - q;
+    if (restart) delta.addcmul_(weight_of_start, start);
     const Tensor slope = conjugate_slope(delta, divergence, quadratic) * each;  // dL/d delta
+    Tensor grad_start = grad_of_start_term;
+    if (restart) {
+      grad_start = grad_start + (weight_of_start * slope).sum(1, true).mul_(each_start);
+    }
     const Tensor grad =
         at::cat({slope.neg(), spread_over_samples(weight * slope, samples), grad_start}, 1);
     q_network.backward(grad.view({seeds, 1, -1, 1}));
@@ -73,7 +80,7 @@ std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewa
     }
     q_network.step({learning_rate});
     deltas.push_back(delta);
-    start_values.push_back(start.mean(1));
+    start_values.push_back(start.squeeze(1));
   }
   return {at::stack(deltas), at::stack(start_values)};
 }

@@ -45,8 +45,8 @@ TORCH_LIBRARY(tom, m) {
       " -> Tensor loss");
   m.def(
       "dual_q_steps(Tensor inputs, Tensor rewards, Tensor go_on, Tensor(a!)[] network,"
-      " int[] hidden, int samples, str divergence, bool quadratic, float discount,"
-      " float learning_rate, float l2) -> (Tensor delta, Tensor start_value)");
+      " int[] hidden, int samples, str divergence, bool quadratic, bool restart,"
+      " float discount, float learning_rate, float l2) -> (Tensor delta, Tensor start_value)");
   m.def(
       "discriminator_steps(Tensor current, Tensor replay, Tensor mix, Tensor(a!)[] network,"
       " int[] hidden, float replay_label, float gradient_penalty, float learning_rate)"

@@ -81,6 +81,16 @@ class DualQConfig:
     gradient does not vanish where the weight is zero. Only the exact one's optimum obeys the flow:
     in finite MDPs whose data are far from the policy, quadratic has negative densities in a quarter
     of the rows, and 10 % of the mass lies elsewhere; it also learns no faster (tests/finite)."""
+    after_termination: Literal["restart", "cut"] = "restart"
+    """V(s') of a terminal row: restart is the mean of V(s0), as if the next episode followed; cut
+    is 0, as in the released code. Under the cut the optimum takes the weight from rows that end
+    episodes: with ten steps an episode and γ = 0.99 the policy's own weigh 0.012 where they should
+    weigh 1, and with the restart they weigh 1 (tests/finite)."""
+    settle_constant: bool = True
+    """After the steps, add to Q the constant that minimises (22) on the whole buffer. It moves δ by
+    1 − γ times itself and is what gradient steps learn last: for γ = 0.99 it is most of the error
+    that 1000 steps leave (tests/finite). KL's weights do not depend on it. Neither the paper nor
+    the released code does this."""
     native: bool = True
     """Take the steps in native calls; off, autograd takes them one by one."""
 

@@ -1,18 +1,18 @@
 """The dual Q of (22), whose Bellman residual δ gives the importance weights (23).
 
 min_Q (1 − γ) E_{s0, a~π}[Q(s0, a)] + E_D[f*(δ)],
-δ = R(s, a, s') + γ (1 − terminated) V(s') − Q(s, a), V(s) = E_{a~π}[Q(s, a)].
+δ = R(s, a, s') + γ V(s') − Q(s, a), V(s) = E_{a~π}[Q(s, a)].
 
 The gradient flows through V(s') too, so there is no target network.
 
-At the optimum a constant added to Q changes nothing, so E_D[ξ* (1 − γ (1 − terminated))] = 1 − γ,
-and E_D[ξ*] = 1 where no episode terminates. Where some do, d_π has less mass than 1 under this flow
-and little of it is left for terminal rows: the χ² weights of those are small, and the log-mean-exp
-form of KL, whose weights always sum to N, has its optimum at infinity. In finite MDPs with episodes
-of ten steps and γ = 0.99, the policy's own terminal rows weigh 0.012 instead of 1; with V(s') the
-mean of V(s0) after a terminal row they weigh 1 (tests/finite/test_termination.py).
+After a terminal row V(s') is the mean of V(s0), as if the next episode followed: 1 − γ means just
+that already, a restart at every step. The occupancy of π then has mass 1, and so have the weights:
+at the optimum a constant added to Q changes nothing, thus E_D[ξ*] = 1. With V(s') = 0 instead, the
+cut, that constant says E_D[ξ* (1 − γ (1 − terminated))] = 1 − γ; short episodes have a mass far
+below 1, the χ² weights of terminal rows are small, and the log-mean-exp form of KL, whose weights
+always sum to N, has its optimum at infinity (tests/finite/test_termination.py).
 
-That constant is also what is learned last: it moves δ by 1 − γ times itself.
+The constant moves δ by 1 − γ times itself, so gradient steps learn it last; it is solved for.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tom.divergences import Divergence
 from tom.native_steps import dual_q_steps
 from tom.networks import Adam, StackedMLP
 from tom.ops import Divergence as DivergenceName
+from tom.ops import occupancy_weights
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.state import State
@@ -40,6 +41,12 @@ Policy = Callable[[Tensor], Tensor]
 
 STEPS_TOGETHER = 50
 """Steps whose minibatches are drawn at once."""
+
+START_SAMPLES = 2000
+"""Initial states in the estimate of E[V(s0)] behind the weights of the whole buffer."""
+
+BISECTIONS = 40
+"""Halvings of the interval for the constant of Q."""
 
 
 class DualQ:
@@ -140,6 +147,7 @@ class DualQ:
             samples=config.policy_samples,
             divergence=cast(DivergenceName, self.divergence.name),
             quadratic=quadratic,
+            restart=config.after_termination == "restart",
             discount=self.discount,
             learning_rate=config.learning_rate,
             l2=config.l2,
@@ -150,8 +158,9 @@ class DualQ:
     def _step(self, inputs: Tensor, rewards: Tensor, go_on: Tensor) -> Tensor:
         """A step as autograd takes it, which the native ones agree with; its objective [1, S]."""
         q, next_value, start_value = self._evaluate(inputs, rewards.shape[1])
-        delta = rewards + self.discount * go_on * next_value - q
-        loss = (1 - self.discount) * start_value.mean(1) + self.divergence.dual_loss(
+        start_value = start_value.mean(1, keepdim=True)
+        delta = rewards + self.discount * self._following(next_value, start_value, go_on) - q
+        loss = (1 - self.discount) * start_value[:, 0] + self.divergence.dual_loss(
             delta, quadratic=self.config.conjugate == "quadratic"
         )
         decay = sum((w.square().sum() for w in self.network.weights), torch.zeros(()))
@@ -159,15 +168,83 @@ class DualQ:
         return loss.detach().unsqueeze(0)
 
     @torch.no_grad()
-    def residual(self, rows: Tensor, rewards: Tensor, policy: Policy) -> Tensor:
+    def residuals(
+        self,
+        rows: Tensor,
+        rewards: Tensor,
+        initial_states: Callable[[int], Tensor],
+        policy: Policy,
+    ) -> tuple[Tensor, Tensor]:
+        """δ of the buffer's rows after the constant of Q has been settled.
+
+        Args:
+            rows: all rows [S, N, W].
+            rewards: R of each, [S, N].
+            initial_states: draws n initial states per seed, [S, n, O].
+            policy: draws actions.
+
+        Returns:
+            δ [S, N], and E_D[ξ* (1 − γ c)] / (1 − γ) before the constant was settled [S], where
+            c = 1 − terminated under the cut and 1 under the restart: 1 at the optimum of (22).
+        """
+        start_value = self._start_value(initial_states, policy)
+        delta = in_chunks(lambda r, x: self._residual(r, x, start_value, policy), rows, rewards)
+        leak = 1 - self.discount * self._continues(rows[..., self.layout.terminated])
+        balance = self._inflow_ratio(delta, leak)
+        if self.config.settle_constant and not self.divergence.log_mean_exp and self.discount < 1:
+            constant = self._optimal_constant(delta, leak)
+            self.network.biases[-1].add_(constant.view(-1, 1, 1))
+            delta = delta - constant * leak
+        return delta, balance
+
+    def _residual(
+        self, rows: Tensor, rewards: Tensor, start_value: Tensor, policy: Policy
+    ) -> Tensor:
         """δ of rows [S, B, W] with rewards R [S, B], [S, B]."""
         layout, samples = self.layout, self.config.policy_samples
         states = rows[..., layout.next_observation].repeat_interleave(samples, dim=1)
         sampled = torch.cat([states, policy(states)], dim=-1)
         inputs = torch.cat([rows[..., layout.state_action], sampled], dim=1)
         q, next_value, _ = self._evaluate(inputs, rows.shape[1])
-        go_on = 1 - rows[..., layout.terminated]
-        return rewards + self.discount * go_on * next_value - q
+        following = self._following(next_value, start_value, 1 - rows[..., layout.terminated])
+        return rewards + self.discount * following - q
+
+    def _start_value(self, initial_states: Callable[[int], Tensor], policy: Policy) -> Tensor:
+        """E_{s0, a~π}[Q(s0, a)] from a sample, [S, 1]."""
+        states = initial_states(START_SAMPLES)
+        inputs = torch.cat([states, policy(states)], dim=-1)
+        return self.network(inputs.unsqueeze(1))[:, 0, :, 0].mean(1, keepdim=True)
+
+    def _following(self, next_value: Tensor, start_value: Tensor, go_on: Tensor) -> Tensor:
+        """V(s') with what stands for it after termination, [S, B]."""
+        if self.config.after_termination == "cut":
+            return go_on * next_value
+        return torch.where(go_on > 0, next_value, start_value)
+
+    def _continues(self, terminated: Tensor) -> Tensor:
+        """1 where the value of some state follows a row, else 0."""
+        return (
+            1 - terminated
+            if self.config.after_termination == "cut"
+            else torch.ones_like(terminated)
+        )
+
+    def _inflow_ratio(self, delta: Tensor, leak: Tensor) -> Tensor:
+        """E_D[f*'(δ) leak] / (1 − γ) [S], which falls where a constant is added to Q."""
+        weights, _, _ = occupancy_weights(delta, cast(DivergenceName, self.divergence.name))
+        return (weights.double() * leak).mean(1) / max(1 - self.discount, 1e-12)
+
+    def _optimal_constant(self, delta: Tensor, leak: Tensor) -> Tensor:
+        """The c [S, 1] that minimises (22) for Q + c, by bisection: then the inflow ratio is 1."""
+        # At the ends all δ − c · leak are at most −4, where every weight is 0, or at least 4, where
+        # every weight is well above 1.
+        reach = (delta.abs().amax(1, keepdim=True) + 4) / (1 - self.discount)
+        low, high = -reach, reach
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            above = self._inflow_ratio(delta - middle * leak, leak).unsqueeze(1) > 1
+            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+        return (low + high) / 2
 
     def _evaluate(self, inputs: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
         """Q(s, a), V(s') and V(s0) [S, n] each in one pass; the last is empty without any s0."""

@@ -139,6 +139,7 @@ def dual_q_steps(
     samples: int,
     divergence: Divergence,
     quadratic: bool,
+    restart: bool,
     discount: float,
     learning_rate: float,
     l2: float,
@@ -157,6 +158,7 @@ def dual_q_steps(
         samples: P.
         divergence: The generator f.
         quadratic: Take the χ² conjugate over all real x.
+        restart: After a terminal row V(s') is the batch's mean V(s0), otherwise 0.
         discount: γ.
         learning_rate: Adam's.
         l2: Weight of Σ W² over the layers' weights in the loss.
@@ -176,6 +178,7 @@ def dual_q_steps(
         samples,
         divergence,
         quadratic,
+        restart,
         discount,
         learning_rate,
         l2,

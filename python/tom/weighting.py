@@ -130,8 +130,10 @@ class OccupancyWeighting:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Fit discriminator and dual Q, then weigh every row; uniform while rows are too few.
 
-        Among the metrics, `tom/flow_balance` is E_D[ξ* (1 − γ (1 − terminated))] / (1 − γ) before
-        clipping: 1 at the optimum of (22), so it says how far the dual Q is from converged.
+        Among the metrics, `tom/flow_balance` is E_D[ξ*] as the gradient steps left it, before the
+        constant of Q is settled and weights are clipped: 1 at the optimum of (22), so it says how
+        far the dual Q was from converged. (With `dual_q.after_termination cut` it is
+        E_D[ξ* (1 − γ (1 − terminated))] / (1 − γ), of which the same is true.)
         """
         if len(replays) < self.current_rows:
             return UniformWeighting().update(replays, initial_states, policy)
@@ -140,10 +142,9 @@ class OccupancyWeighting:
         transitions = rows[..., self.layout.transition]
         rewards = in_chunks(self.discriminator.reward, transitions)
         metrics |= self.dual_q.fit(replays, rewards, initial_states, policy)
-        delta = in_chunks(lambda r, x: self.dual_q.residual(r, x, policy), rows, rewards)
-        unclipped, _, _ = occupancy_weights(delta, self.divergence)
-        leak = 1 - self.discount * (1 - rows[..., self.layout.terminated])
-        metrics["tom/flow_balance"] = (unclipped * leak).mean(1) / max(1 - self.discount, 1e-12)
+        delta, metrics["tom/flow_balance"] = self.dual_q.residuals(
+            rows, rewards, initial_states, policy
+        )
         weights, _, clipped = occupancy_weights(delta, self.divergence, self.max_weight)
         metrics["tom/clip_fraction"] = clipped
         # Before the dual Q has settled, δ can lie below the threshold everywhere, for one seed or

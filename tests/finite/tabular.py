@@ -74,11 +74,16 @@ class World:
 
 
 def make_world(
-    seed: int, *, discount: float = 0.9, share: float = 0.25, concentration: float = 1.0
+    seed: int,
+    *,
+    discount: float = 0.9,
+    share: float = 0.25,
+    concentration: float = 1.0,
+    ending: float = 0.0,
 ) -> World:
     """4000 i.i.d. rows, of which the newest `share` come from the current policy."""
     rng, n = np.random.default_rng(seed), 4000
-    mdp = random_mdp(rng, discount=discount)
+    mdp = random_mdp(rng, discount=discount, ending=ending)
     policy, older = (random_policy(rng, mdp, concentration) for _ in range(2))
     newest = int(n * share)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from conftest import CPU, streams
-from finite.flow import Problem, problem, solve
+from finite.flow import End, problem, solve
 from finite.mdp import Array, total_variation
 from finite.tabular import World, make_world, q_table, ratio_of, sampler
 from tom.config import Config, DiscriminatorConfig, DualQConfig, override
@@ -93,42 +93,58 @@ def test_dual_q_settings_that_limit_the_error() -> None:
     assert errors["L2 0.1"][-1] > 1.5 * errors["no L2"][-1]
 
 
-def test_long_horizons_settle_slowly_in_the_mean_weight() -> None:
-    """A constant c added to Q moves δ by (1 − γ) c only: the last thing to be learned.
+def test_settling_the_constant_brings_long_horizons_close_early() -> None:
+    """A constant c added to Q moves δ by (1 − γ) c only: the last thing that steps learn.
 
-    For γ = 0.99 most of the error that is left after 1000 steps is one number, which a shift of
-    all δ that makes E_D[ξ] = 1 takes away. KL's log-mean-exp form has that shift built in.
+    For γ = 0.99 most of the error after 1000 steps is that one number. KL's log-mean-exp form does
+    not depend on it.
     """
     world = make_world(1, discount=0.99)
     divergence, reward = DIVERGENCES["chi2"], world.reward(0.0)
     given = problem(world.mdp, world.policy, world.data, reward, samples=1)
     exact = solve(given, divergence)
-    config = dataclasses.replace(FAST, steps=500)
-    dual_q = DualQ(world.layout, divergence, config, 0.99, streams(0))
     rewards = torch.from_numpy(reward.ravel()[world.index]).float().unsqueeze(0)
-    replays, table = world.replays(), []
-    for _ in range(8):
-        dual_q.fit(replays, rewards, world.initial_states(), sampler(world.policy))
-        delta = given.reward - given.matrix @ q_table(dual_q, world)
-        d, shifted = (
-            ratio_of(x, given.data, divergence) * given.data
-            for x in (delta, delta + _shift_to_mean_one(delta, given))
-        )
-        table.append((d.sum(), total_variation(d, exact.d), total_variation(shifted, exact.d)))
-    print("\nγ = 0.99, every 500 steps: mean weight, TV, TV after the shift")
-    print(np.round(table, 3))
-    assert table[1][1] > 1.5 * table[1][2]
-    assert table[-1][1] < 0.04
+    rows, starts = world.rows(world.index).unsqueeze(0), world.initial_states()
+    tables: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    for settle, table in tables.items():
+        config = dataclasses.replace(FAST, steps=500, settle_constant=settle)
+        dual_q = DualQ(world.layout, divergence, config, 0.99, streams(0))
+        replays = world.replays()
+        for _ in range(8):
+            dual_q.fit(replays, rewards, starts, sampler(world.policy))
+            dual_q.residuals(rows, rewards, starts, sampler(world.policy))
+            delta = given.reward - given.matrix @ q_table(dual_q, world)
+            d = ratio_of(delta, given.data, divergence) * given.data
+            table.append((float(d.sum()), total_variation(d, exact.d)))
+    print("\nγ = 0.99, every 500 steps: mean weight and TV by steps alone, then settled")
+    print(np.round(np.hstack([tables[False], tables[True]]), 3))
+    alone, settled = (np.array(tables[settle]) for settle in (False, True))
+    assert alone[1, 1] > 1.5 * settled[1, 1]
+    # What is left is the sampling of one action per state.
+    assert np.abs(settled[:, 0] - 1).max() < 0.03
+    assert alone[-1, 1] < 0.04 and settled[-1, 1] < 0.04
 
 
-def _shift_to_mean_one(delta: Array, given: Problem) -> float:
-    """The c with E_D[max(0, 1 + δ + c)] = 1, by bisection."""
-    low, high = -50.0, 50.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        mean = (np.maximum(0, 1 + delta + middle) * given.data).sum()
-        low, high = (low, middle) if mean > 1 else (middle, high)
-    return low
+@pytest.mark.parametrize("name", ["chi2", "chi2_bound"])
+@pytest.mark.parametrize("end", ["cut", "restart"])
+def test_settled_constant_is_the_optimum_of_the_whole_buffer(name: str, end: End) -> None:
+    """Then the weights balance the inflow; settling again changes nothing, and KL never does."""
+    world = make_world(2, ending=0.1)
+    config = dataclasses.replace(FAST, after_termination=end, policy_samples=4)
+    dual_q = DualQ(world.layout, DIVERGENCES[name], config, world.mdp.discount, streams(0))
+    rows = world.rows(world.index).unsqueeze(0)
+    rewards = torch.linspace(-2, 4, rows.shape[1]).unsqueeze(0)
+
+    def settle() -> tuple[torch.Tensor, torch.Tensor]:
+        torch.manual_seed(0)  # the same actions
+        return dual_q.residuals(rows, rewards, world.initial_states(), sampler(world.policy))
+
+    _, before = settle()
+    delta, at_optimum = settle()
+    again, _ = settle()
+    assert abs(before.item() - 1) > 0.1
+    assert at_optimum.item() == pytest.approx(1, abs=1e-3)
+    torch.testing.assert_close(again, delta, rtol=0, atol=1e-3)
 
 
 def _fit_discriminator(world: World, config: DiscriminatorConfig) -> Array:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from conftest import streams
 from finite.flow import End, problem, solve
 from finite.mdp import (
     MDP,
@@ -20,7 +22,10 @@ from finite.mdp import (
     random_policy,
     total_variation,
 )
+from finite.tabular import make_world, q_table, ratio_of, sampler
+from tom.config import DualQConfig
 from tom.divergences import DIVERGENCES
+from tom.dual_q import DualQ
 
 SEEDS = range(10)
 
@@ -145,3 +150,32 @@ def test_weights_of_an_optimum_balance_the_flow() -> None:
     assert (cut * leak).sum() == pytest.approx(1 - mdp.discount, abs=1e-10)
     assert cut.sum() < 0.95
     assert _solved(mdp, policy, data, "chi2", "restart").sum() == pytest.approx(1, abs=1e-10)
+
+
+def test_own_dual_q_approaches_the_exact_solution_of_either_end() -> None:
+    """Each of the two settings goes to its own optimum and stays away from the other's."""
+    world = make_world(0, ending=0.15)
+    reward = world.reward(0.1)
+    rewards = torch.from_numpy(reward.ravel()[world.index]).float().unsqueeze(0)
+    ends: tuple[End, End] = ("cut", "restart")
+    exact = {
+        end: problem(world.mdp, world.policy, world.data, reward, end=end, samples=1)
+        for end in ends
+    }
+    optimum = {
+        end: given.of_rows(solve(given, DIVERGENCES["chi2"]).d) for end, given in exact.items()
+    }
+    print(f"\nTV between the optima {total_variation(*optimum.values()):.3f}")
+    for end in ends:
+        config = DualQConfig(hidden=(64, 64), learning_rate=1e-3, steps=1600, after_termination=end)
+        dual_q = DualQ(world.layout, DIVERGENCES["chi2"], config, world.mdp.discount, streams(0))
+        dual_q.fit(world.replays(), rewards, world.initial_states(), sampler(world.policy))
+        given = exact[end]
+        d = ratio_of(
+            given.reward - given.matrix @ q_table(dual_q, world), given.data, DIVERGENCES["chi2"]
+        )
+        found = given.of_rows(d * given.data)
+        distances = {other: total_variation(found, optimum[other]) for other in ends}
+        print(end, {name: round(x, 3) for name, x in distances.items()})
+        other = ends[1 - ends.index(end)]
+        assert distances[end] < 0.03 and distances[end] < 0.5 * distances[other]
