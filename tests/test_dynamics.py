@@ -126,6 +126,32 @@ def test_rows_go_through_the_member_they_are_given_to() -> None:
     torch.testing.assert_close(blocks[1, 0], each[1][1, 0])
 
 
+def test_errors_say_what_the_weights_are_good_for() -> None:
+    """A model of half of the rows is right on these, wrong on all, and right on newer ones of them.
+
+    The newer rows have never been trained on, and the first fit has none.
+    """
+    n = 4000
+    rows = linear_world(1, n + 200, noise=0.02)
+    s, a = (rows[:, : n // 2, part] for part in (LAYOUT.observation, LAYOUT.action))
+    rows[:, : n // 2, LAYOUT.next_observation] = s - 0.3 * a
+    weights = (torch.arange(n) >= n // 2).float().unsqueeze(0)
+    replays, ensemble = filled_replays(rows[:, :n], capacity=2 * n), _ensemble(seeds=(0,))
+    first = ensemble.fit(replays, weights)
+    assert "model/current_mse" not in first
+    assert first["model/weighted_holdout_mse"].item() < 0.1 * first["model/holdout_mse"].item()
+    before = ensemble.network.flat.clone()
+    replays.buffers[0].append(rows[0, n:].contiguous())
+    expected = ensemble._errors(rows[:, n:], torch.ones(1, 200))
+    second = ensemble.fit(replays, torch.cat([weights, torch.ones(1, 200)], dim=1))
+    assert not torch.equal(before, ensemble.network.flat)
+    for kind, errors in zip(("nll", "mse"), expected, strict=True):
+        assert second[f"model/current_{kind}"].shape == (1,)
+        assert errors.min() <= second[f"model/current_{kind}"] <= errors.max()
+    assert second["model/current_mse"].item() < 0.1 * first["model/holdout_mse"].item()
+    assert not any("current" in name for name in ensemble.fit(replays, torch.ones(1, n + 200)))
+
+
 @pytest.mark.parametrize("weighting", ["sample", "loss"])
 def test_all_mass_held_out_still_trains(weighting: Literal["sample", "loss"]) -> None:
     weights = torch.zeros(1, 50)

@@ -28,7 +28,7 @@ INITIAL_MIN_LOG_VAR, INITIAL_MAX_LOG_VAR = -10.0, 0.5
 
 @dataclass
 class HeldOut:
-    """Rows kept from training, with their weights: [S, H, W] and [S, H]."""
+    """Rows kept from training [S, H, W], with their weights of mean 1 [S, H]."""
 
     rows: Tensor
     weights: Tensor
@@ -72,6 +72,7 @@ class DynamicsEnsemble:
         self._target_mean = torch.zeros(seeds, 1, outputs, device=device)
         self._target_std = torch.ones(seeds, 1, outputs, device=device)
         self.elites = torch.arange(config.elites, device=device).repeat(seeds, 1)
+        self._appended_at_fit = 0
 
     def fit(self, replays: Replays, weights: Tensor) -> dict[str, Tensor]:
         """Train on the buffers with weights [S, N].
@@ -87,14 +88,23 @@ class DynamicsEnsemble:
         and Adam's moments, so a seed trained beside others is as good as one alone, not equal.
 
         Returns:
-            `model/train_nll`, `model/holdout_nll`, `model/holdout_mse` (of the means, in units of
-            the targets' variance), `model/epochs`, each [S]; the held-out figures are unweighted
-            means over the elites.
+            Figures, each [S]: `model/train_nll` and `model/epochs`; negative log-likelihoods and
+            squared errors of the means (in units of the targets' variance), averaged over targets
+            and elites,
+
+            - of the held-out rows, each counted once: `model/holdout_nll`, `model/holdout_mse`;
+            - of the same with their weights, thus on what the weights say the policy visits:
+              `model/weighted_holdout_nll`, `model/weighted_holdout_mse`;
+            - of the rows appended since the last fit, before this one, by the model that the policy
+              learned in meanwhile: `model/current_nll`, `model/current_mse`. They are the current
+              policy's own and no model has seen them: the one number for what weights are good
+              for. Absent from the first fit.
         """
         config = self.config
+        metrics = self._errors_on_new_rows(replays)
         self._standardise(replays)
         held_out, loss_weights = self._hold_out(replays, weights)
-        best = self._holdout_error(held_out)
+        best = self._errors(held_out.rows, held_out.weights)[1]
         best_flat = self.network.flat.clone()
         stale = torch.zeros(self.network.seeds, dtype=torch.int64, device=best.device)
         epochs = torch.zeros_like(stale)
@@ -102,7 +112,7 @@ class DynamicsEnsemble:
         for _ in range(config.epochs):
             running = stale < config.patience
             epoch_nll = self._train_epoch(replays, loss_weights)
-            error = self._holdout_error(held_out)
+            error = self._errors(held_out.rows, held_out.weights)[1]
             improved = running.unsqueeze(1) & (error < best)
             substantial = running & ((best - error) > 0.01 * best.abs()).any(1)
             self._keep(best_flat, improved)
@@ -114,13 +124,10 @@ class DynamicsEnsemble:
                 break
         self.network.flat.copy_(best_flat)
         self.elites = best.argsort(dim=1)[:, : config.elites]
-        nll, mse = self._holdout_figures(held_out)
-        return {
-            "model/train_nll": train_nll,
-            "model/holdout_nll": nll.gather(1, self.elites).mean(1),
-            "model/holdout_mse": mse.gather(1, self.elites).mean(1),
-            "model/epochs": epochs.float(),
-        }
+        ones = torch.ones_like(held_out.weights)
+        metrics |= self._elites_errors("holdout", held_out.rows, ones)
+        metrics |= self._elites_errors("weighted_holdout", held_out.rows, held_out.weights)
+        return metrics | {"model/train_nll": train_nll, "model/epochs": epochs.float()}
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,6 +180,8 @@ class DynamicsEnsemble:
         rows = replays.rows()
         held_rows = take(rows, slots)
         held_weights = weights.gather(1, slots)
+        mean = held_weights.mean(1, keepdim=True)
+        held_weights = torch.where(mean > 0, held_weights / mean, 1.0)
         others = torch.ones_like(weights).scatter(1, slots, 0.0)
         train = weights * others
         # If all the mass happens to be held out, train on everything else alike.
@@ -221,30 +230,39 @@ class DynamicsEnsemble:
         self.optimizer.minimise(loss.sum() + bounds)
         return loss.detach().mean(1)
 
-    @torch.no_grad()
-    def _holdout_error(self, held_out: HeldOut) -> Tensor:
-        """Weighted mean squared error of each member's mean, [S, M]."""
-        mean_weight = held_out.weights.mean(1, keepdim=True)
-        weights = torch.where(mean_weight > 0, held_out.weights / mean_weight, 1.0)
-        errors = self._holdout_errors(held_out)[1]
-        return (errors * weights.unsqueeze(1).to(errors.dtype)).mean(2)
+    def _errors_on_new_rows(self, replays: Replays) -> dict[str, Tensor]:
+        """The elites' errors on the rows that were appended after the last fit."""
+        total = replays.total_appended
+        new = min(total - self._appended_at_fit, len(replays))
+        metrics = {}
+        if self._appended_at_fit and new:
+            rows = replays.newest(new)
+            metrics = self._elites_errors("current", rows, torch.ones_like(rows[..., 0]))
+        self._appended_at_fit = total
+        return metrics
+
+    def _elites_errors(self, name: str, rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        """`model/NAME_nll` and `model/NAME_mse` of rows [S, H, W], means over the elites."""
+        errors = zip(("nll", "mse"), self._errors(rows, weights), strict=True)
+        return {f"model/{name}_{kind}": e.gather(1, self.elites).mean(1) for kind, e in errors}
 
     @torch.no_grad()
-    def _holdout_figures(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
-        """Unweighted NLL and mean squared error of each member, [S, M]."""
-        nll, errors = self._holdout_errors(held_out)
-        return nll.mean(2), errors.mean(2)
+    def _errors(self, rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Each member's NLL and squared error of its mean [S, M], averaged over the targets.
 
-    def _holdout_errors(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
-        """Per-row NLL and squared error, averaged over the targets, each [S, M, H]."""
-        rows = held_out.rows
+        Args:
+            rows: [S, H, W].
+            weights: of mean 1, [S, H].
+        """
         x = (rows[..., self.layout.state_action] - self._input_mean) / self._input_std
         target = ((self._targets(rows) - self._target_mean) / self._target_std).unsqueeze(1)
         mean, log_var = self.network(x.unsqueeze(1)).chunk(2, dim=-1)
         low, high = self.network.extra["min_log_var"], self.network.extra["max_log_var"]
         log_var = bound_log_var(log_var, low.unsqueeze(2), high.unsqueeze(2))
         error = (mean - target).square()
-        return 0.5 * (error * (-log_var).exp() + log_var).mean(3), error.mean(3)
+        nll = 0.5 * (error * (-log_var).exp() + log_var)
+        weights = weights.unsqueeze(1).to(error.dtype)
+        return (nll.mean(3) * weights).mean(2), (error.mean(3) * weights).mean(2)
 
     @torch.no_grad()
     def _keep(self, best_flat: Tensor, improved: Tensor) -> None:
@@ -267,6 +285,7 @@ class DynamicsEnsemble:
             "target_mean": self._target_mean,
             "target_std": self._target_std,
             "elites": self.elites,
+            "appended_at_fit": torch.full((self.network.seeds,), self._appended_at_fit),
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -280,6 +299,7 @@ class DynamicsEnsemble:
         self._target_mean = state["target_mean"].to(device)
         self._target_std = state["target_std"].to(device)
         self.elites = state["elites"].to(device)
+        self._appended_at_fit = int(state["appended_at_fit"][0])
 
 
 def bound_log_var(log_var: Tensor, low: Tensor, high: Tensor) -> Tensor:

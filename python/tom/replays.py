@@ -55,6 +55,11 @@ class Replays:
         """N, rows in each seed's buffer."""
         return len(self.buffers[0])
 
+    @property
+    def total_appended(self) -> int:
+        """Rows ever appended to each seed's buffer."""
+        return self.buffers[0].total_appended
+
     def append(self, rows: Tensor) -> None:
         """Add one row per seed, [S, W]."""
         for buffer, row in zip(self.buffers, rows, strict=True):

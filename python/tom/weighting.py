@@ -79,7 +79,7 @@ class RecencyWeighting:
         self, replays: Replays, initial_states: InitialStates, policy: Policy
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Weights by age, with mean 1 over the rows that are still in the buffer."""
-        total = replays.buffers[0].total_appended
+        total = replays.total_appended
         policies = max(0, total - self.exploration_steps)
         ages = replays.ages()
         # Mass of the row's policy, then divided among that policy's rows.
