@@ -205,6 +205,9 @@ class Config(Settings):
     """Environment steps per seed, exploration included."""
     device: str = "cpu"
     """cpu, cuda or cuda:N."""
+    cuda_graphs: bool = True
+    """On a GPU, record each kind of native training steps once and launch it as one CUDA graph;
+    off, every kernel of it is launched by itself. The results are the same."""
     threads: int = bounded(0, 0)
     """Processor threads for torch and the simulator; 0 takes those this process may use, at most 4:
     networks this small gain nothing from more."""
@@ -248,8 +251,8 @@ class Config(Settings):
 
     @property
     def free(self) -> tuple[str, ...]:
-        """Profiling changes nothing either."""
-        return (*super().free, "profile")
+        """Profiling and graphs change nothing either."""
+        return (*super().free, "profile", "cuda_graphs")
 
     @property
     def model_based(self) -> bool:

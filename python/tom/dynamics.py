@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tom.batching import in_chunks, take
 from tom.config import DynamicsConfig
+from tom.graphs import graphed
 from tom.native_steps import dynamics_steps
 from tom.networks import Adam, StackedMLP
 from tom.ops import stacked_mlp, weighted_gaussian_nll
@@ -42,6 +43,7 @@ class DynamicsEnsemble:
         config: its settings.
         weighting: `sample` or `loss`, where the weights enter.
         streams: random streams, one per seed.
+        cuda_graphs: on a GPU, take the steps of an epoch as one CUDA graph.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class DynamicsEnsemble:
         config: DynamicsConfig,
         weighting: Literal["sample", "loss"],
         streams: RandomStreams,
+        *,
+        cuda_graphs: bool = True,
     ) -> None:
         self.layout, self.config, self.weighting = layout, config, weighting
         self._streams = streams
@@ -67,6 +71,9 @@ class DynamicsEnsemble:
         )
         self.optimizer = Adam(self.network, config.learning_rate, weight_decay=config.weight_decay)
         seeds, device = self.network.seeds, streams.device
+        self._fast_steps = graphed(
+            self._native_steps, self.optimizer.trained, device, enabled=cuda_graphs
+        )
         self._input_mean = torch.zeros(seeds, 1, inputs, device=device)
         self._input_std = torch.ones(seeds, 1, inputs, device=device)
         self._target_mean = torch.zeros(seeds, 1, outputs, device=device)
@@ -203,7 +210,7 @@ class DynamicsEnsemble:
         shape = (config.batches_per_epoch, members, config.batch_size)
         x, y, w = (t.unflatten(1, shape).transpose(0, 1) for t in (inputs, targets, weight))
         if config.native:
-            return self._native_steps(x, y, w)
+            return self._fast_steps(x, y, w)
         losses = [self._step(*batch) for batch in zip(x, y, w, strict=True)]
         return torch.stack(losses).mean(0)
 

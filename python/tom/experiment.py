@@ -67,7 +67,11 @@ class Experiment:
         self.replays = Replays(layout, config.replay.capacity, self.seeds, device)
         self.weighting = make_weighting(layout, config, self.seeds, device)
         self.dynamics = DynamicsEnsemble(
-            layout, config.dynamics, config.weighting, streams("dynamics")
+            layout,
+            config.dynamics,
+            config.weighting,
+            streams("dynamics"),
+            cuda_graphs=config.cuda_graphs,
         )
         self.rollouts = ModelRollouts(
             layout, self.dynamics, rule, config.rollout.length, streams("rollouts")
@@ -83,6 +87,7 @@ class Experiment:
             config.sac,
             config.discount,
             streams("sac"),
+            cuda_graphs=config.cuda_graphs,
         )
         self.evaluation = Evaluation(
             make_env(config, config.seeds * config.evaluation.episodes, threads),

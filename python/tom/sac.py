@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tom.config import SACConfig
+from tom.graphs import graphed
 from tom.native_steps import sac_updates
 from tom.networks import Adam, StackedMLP
 from tom.rows import RowLayout
@@ -31,6 +32,7 @@ class SAC:
         config: its settings.
         discount: γ.
         streams: random streams, one per seed.
+        cuda_graphs: on a GPU, make the updates as one CUDA graph.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class SAC:
         config: SACConfig,
         discount: float,
         streams: RandomStreams,
+        *,
+        cuda_graphs: bool = True,
     ) -> None:
         self.layout, self.config, self.discount = layout, config, discount
         self._streams = streams
@@ -61,6 +65,11 @@ class SAC:
         self._actor_adam = Adam(self.actor, config.learning_rate)
         self._critic_adam = Adam(self.critic, config.learning_rate)
         self._temperature_adam = Adam(self.temperature, config.learning_rate)
+        adams = (self._actor_adam, self._critic_adam, self._temperature_adam)
+        state = [tensor for adam in adams for tensor in adam.trained]
+        self._fast_updates = graphed(
+            self._native_updates, [*state, self.target.flat], device, enabled=cuda_graphs
+        )
 
     @torch.no_grad()
     def act(self, observations: Tensor) -> Tensor:
@@ -83,7 +92,7 @@ class SAC:
         updates, _, batch, _ = batches.shape
         noise = self._streams.normal(updates, 2 * batch, self.layout.action_size).transpose(0, 1)
         if self.config.native:
-            metrics = self._native_updates(batches, noise)
+            metrics = self._fast_updates(batches, noise)
         else:
             for rows, drawn in zip(batches, noise, strict=True):
                 metrics = torch.stack(self._update(rows, drawn))

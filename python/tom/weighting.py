@@ -116,6 +116,7 @@ class OccupancyWeighting:
             layout.transition.stop,
             config.discriminator,
             RandomStreams(seeds, "discriminator", device),
+            cuda_graphs=config.cuda_graphs,
         )
         self.dual_q = DualQ(
             layout,
@@ -123,6 +124,7 @@ class OccupancyWeighting:
             config.dual_q,
             config.discount,
             RandomStreams(seeds, "dual_q", device),
+            cuda_graphs=config.cuda_graphs,
         )
 
     def update(

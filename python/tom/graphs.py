@@ -1,0 +1,139 @@
+"""Training steps recorded once as a CUDA graph and launched as one from then on.
+
+Networks as small as these keep a GPU busy for a few microseconds per kernel, less than the host
+needs to launch one. A graph launches the thousands of kernels of many steps in one call. It reads
+and writes fixed memory: so the inputs are copied into tensors of its own, the networks are changed
+where they are, and random numbers, which a graph would repeat, are inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Steps = Callable[..., Tensor]
+"""Queues training steps that read the tensors given; what it returns, it does not wait for."""
+
+
+def graphed(steps: Steps, state: Sequence[Tensor], device: torch.device, *, enabled: bool) -> Steps:
+    """`steps` as CUDA graphs; as they are on the CPU, or where graphs are not `enabled`.
+
+    Args:
+        steps: as for :class:`GraphedSteps`.
+        state: likewise.
+        device: where all of it lies.
+        enabled: whether the user wants graphs.
+    """
+    if not enabled or device.type != "cuda":
+        return steps
+    return GraphedSteps(steps, state, lambda: CudaRecorder(device))
+
+
+class Recorder(Protocol):
+    """Makes one graph: warms up, then captures."""
+
+    def warm_up(self, run: Callable[[], Tensor]) -> None:
+        """Run once, so that everything made at the first use is made before the capture."""
+        ...
+
+    def capture(self, run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
+        """A function that does again what `run` queues, and where it leaves its result.
+
+        Nothing is computed before that function is called.
+        """
+        ...
+
+
+@dataclass
+class _Recording:
+    inputs: list[Tensor]
+    replay: Callable[[], object]
+    output: Tensor
+
+
+class GraphedSteps:
+    """Called like `steps`, with the same result and effect; one graph per set of input shapes.
+
+    Args:
+        steps: launches the same kernels at every call with inputs of the same shapes. Besides its
+            inputs it reads only tensors that stay where they are.
+        state: all tensors that it changes in place. They must stay where they are, too.
+        make_recorder: one recorder for each graph.
+    """
+
+    def __init__(
+        self, steps: Steps, state: Sequence[Tensor], make_recorder: Callable[[], Recorder]
+    ) -> None:
+        self._steps, self._state, self._make_recorder = steps, list(state), make_recorder
+        self._recordings: dict[tuple[object, ...], _Recording] = {}
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Take the steps.
+
+        Raises:
+            RuntimeError: The steps cannot be recorded; the state is as it was.
+        """
+        key = tuple((x.shape, x.dtype) for x in inputs)
+        if key not in self._recordings:
+            self._recordings[key] = self._record(inputs)
+        recording = self._recordings[key]
+        for own, given in zip(recording.inputs, inputs, strict=True):
+            own.copy_(given)
+        recording.replay()
+        return recording.output.clone()  # the next replay overwrites it
+
+    @torch.no_grad()
+    def _record(self, inputs: Sequence[Tensor]) -> _Recording:
+        own = [x.clone(memory_format=torch.contiguous_format) for x in inputs]
+        recorder = self._make_recorder()
+        before = [tensor.clone() for tensor in self._state]
+        try:
+            recorder.warm_up(lambda: self._steps(*own))
+        finally:
+            for tensor, value in zip(self._state, before, strict=True):
+                tensor.copy_(value)
+        try:
+            replay, output = recorder.capture(lambda: self._steps(*own))
+        except RuntimeError as error:
+            raise RuntimeError(
+                "the training steps could not be recorded as a CUDA graph; train without graphs "
+                "by --no-cuda-graphs"
+            ) from error
+        return _Recording(own, replay, output)
+
+
+class CudaRecorder:
+    """Records work of the current device's stream; to be used for one graph.
+
+    The graph keeps the address of the cuBLAS workspace of the stream that it is captured on, and
+    torch frees the workspace with the first graph of that stream that is deleted (pytorch/pytorch
+    issue 193402). Hence a stream for each graph. The warm-up is on that stream too, which puts the
+    workspace outside the graph's own memory.
+
+    Args:
+        device: a CUDA device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+
+    def warm_up(self, run: Callable[[], Tensor]) -> None:
+        """Load the kernels and create the cuBLAS handle and its workspace."""
+        with torch.cuda.device(self._device):
+            current = torch.cuda.current_stream()
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
+                run()
+            current.wait_stream(self._stream)
+
+    def capture(self, run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
+        """Its replay, on whatever stream is then current, and its result."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self._device), torch.cuda.graph(graph, stream=self._stream):
+            output = run()
+        return graph.replay, output
