@@ -2,30 +2,28 @@
 
 #include <mujoco/mujoco.h>
 
-#include <mutex>
+#include "envs/shared_setting.h"
 
 namespace tom::envs {
 namespace {
 
-std::mutex mutex;
-int users = 0;
+SharedSetting setting;
 mjLogConfig saved;
 
 }  // namespace
 
 QuietLog::QuietLog() {
-  const std::lock_guard<std::mutex> guard(mutex);
-  if (users++ > 0) return;
-  saved = mju_getLogConfig();
-  mjLogConfig quiet = saved;
-  quiet.logto_console = 0;
-  quiet.logto_file = 0;
-  mju_setLogConfig(quiet);
+  setting.acquire([] {
+    saved = mju_getLogConfig();
+    mjLogConfig quiet = saved;
+    quiet.logto_console = 0;
+    quiet.logto_file = 0;
+    mju_setLogConfig(quiet);
+  });
 }
 
 QuietLog::~QuietLog() {
-  const std::lock_guard<std::mutex> guard(mutex);
-  if (--users == 0) mju_setLogConfig(saved);
+  setting.release([] { mju_setLogConfig(saved); });
 }
 
 }  // namespace tom::envs

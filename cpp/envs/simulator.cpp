@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "envs/no_timers.h"
 #include "envs/quiet_log.h"
 #include "envs/registry.h"
 
@@ -58,6 +59,7 @@ Simulator::Simulator(const Config& config, const Arguments& args)
 
 // Nothing here may need a destructor between MuJoCo's calls: an error in MuJoCo leaves by longjmp.
 void Simulator::visit(const mjModel* m, mjData* d, int env, void* call_pointer) {
+  NoTimers::on_this_thread();
   Call& call = *static_cast<Call*>(call_pointer);
   Simulator& self = *call.self;
   if (call.restart[env]) {
@@ -130,6 +132,7 @@ void Simulator::end_failed(int env, const Call& call) {
 
 int Simulator::apply(const int* ids, int count, Call& call) {
   const QuietLog quiet;
+  const NoTimers no_timers;
   return mjb_apply(batch_.get(), ids, count, visit, &call, /*save=*/1);
 }
 
