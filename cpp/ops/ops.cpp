@@ -33,6 +33,10 @@ TORCH_LIBRARY(tom, m) {
   // Whether the CPU's own kernels are used (see cpu_kernels.h); returns what was set before.
   m.def("use_cpu_kernels(bool on) -> bool");
 
+  // For tests and comparisons: the products of a stack, and whether they are the project's own.
+  m.def("member_product(Tensor a, Tensor b) -> Tensor");
+  m.def("use_blocked_products(bool on) -> bool");
+
   // Training steps. A trained stack is [flat, gradient, exp_avg, exp_avg_sq, step], all updated.
   m.def(
       "sac_updates(Tensor rows, Tensor noise, Tensor(a!)[] actor, Tensor(b!)[] critic,"

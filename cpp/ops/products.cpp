@@ -4,9 +4,11 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/mul.h>
+#include <torch/library.h>
 
 #include <algorithm>
 
+#include "ops/blocked_product.h"
 #include "ops/cpu_kernels.h"
 
 namespace tom {
@@ -22,6 +24,7 @@ at::Tensor flat(const at::Tensor& a, int64_t members) {
 }
 
 void wide_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
+  if (has_blocked_product(out)) return blocked_product_out(out, a, b);
   const int64_t seeds = out.size(0), members = out.size(1);
   if (seeds * members == 1) {
     auto matrix = out[0][0];
@@ -52,6 +55,7 @@ at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b) {
 bool is_outer(const at::Tensor& a) { return takes_cpu_kernels(a) && a.size(3) == 1; }
 
 bool is_narrow(const at::Tensor& a, const at::Tensor& b) {
+  if (has_blocked_product(a) && a.stride(3) == 1) return false;  // it has dot products for that
   return takes_cpu_kernels(a) && b.size(3) < kNarrow && b.size(3) < a.size(2);
 }
 
@@ -62,7 +66,7 @@ at::Tensor narrow_product(const at::Tensor& a, const at::Tensor& b) {
 }  // namespace
 
 at::Tensor member_product(const at::Tensor& a, const at::Tensor& b) {
-  // An outer product: MKL takes ten times as long as a broadcast multiplication.
+  // An outer product: MKL takes ten times as long as a broadcast multiplication, tiles twice.
   if (is_outer(a)) return at::mul(a, b);
   return is_narrow(a, b) ? narrow_product(a, b) : wide_product(a, b);
 }
@@ -75,6 +79,27 @@ void member_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b
   } else {
     wide_product_out(out, a, b);
   }
+}
+
+namespace {
+
+at::Tensor checked_member_product(const at::Tensor& a, const at::Tensor& b) {
+  const bool fits = a.dim() == 4 && b.dim() == 4 && a.size(0) == b.size(0) &&
+                    a.size(3) == b.size(2) &&
+                    (a.size(1) == b.size(1) || a.size(1) == 1 || b.size(1) == 1);
+  TORCH_CHECK_VALUE(fits && a.scalar_type() == b.scalar_type() && a.device() == b.device(),
+                    "member_product: got ", a.scalar_type(), " of shape ", a.sizes(), " and ",
+                    b.scalar_type(), " of shape ", b.sizes(),
+                    "; they must be [S, M or 1, m, k] and [S, M or 1, k, n] of one type on one ",
+                    "device.");
+  return member_product(a, b);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(tom, CompositeExplicitAutograd, m) {
+  m.impl("member_product", checked_member_product);
+  m.impl("use_blocked_products", use_blocked_products);
 }
 
 }  // namespace tom

@@ -1,0 +1,243 @@
+// Matrix products for stacks of small networks: panels of b that stay in the first-level cache,
+// tiles of the result that stay in registers.
+
+#include "ops/blocked_product.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <utility>
+#include <vector>
+
+#include "ops/cpu_kernels.h"
+#include "ops/vectorized.h"
+
+namespace tom {
+namespace {
+
+using at::vec::Vectorized;
+
+#ifdef CPU_CAPABILITY_AVX512
+constexpr bool kCompiled = true;
+#else
+constexpr bool kCompiled = false;
+#endif
+
+// A tile of the result has up to 12 rows of two vectors: 24 of AVX-512's 32 registers, which leaves
+// two for b and some for a. The two chains that each multiply-add unit must be fed with are there
+// from four rows on.
+constexpr int64_t kTileRows = 12, kTileVectors = 2;
+constexpr int64_t kDepth = 256;             // of a panel: with two vectors across, 32 KiB
+constexpr int64_t kRowsPerTask = 512;       // so many rows of a of depth 256 take half of L2
+constexpr int64_t kUnpackedRows = 24;       // fewer are not worth copying b for
+constexpr int64_t kParallelWork = 1 << 16;  // multiply-adds worth waking another thread for
+
+std::atomic<bool> switched_on{true};
+
+template <typename T>
+struct Matrix {
+  T* data;
+  int64_t row, column;  // strides in elements
+  T* at(int64_t i, int64_t j) const { return data + i * row + j * column; }
+};
+
+// c [Rows, n] = (or +=) a [Rows, depth] b [depth, n], where b has whole vectors in each row.
+template <typename T, int Rows, int Vectors>
+void tile(Matrix<const T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t depth,
+          int64_t n, bool add) {
+  using V = Vectorized<T>;
+  constexpr int64_t kLast = (Vectors - 1) * V::size();
+  V sum[Rows][Vectors];
+#pragma GCC unroll 12
+  for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) {
+      const T* from = c + r * c_row + v * V::size();
+      sum[r][v] = !add ? V(0) : v + 1 < Vectors ? V::loadu(from) : V::loadu(from, n - kLast);
+    }
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    V b_k[Vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) b_k[v] = V::loadu(b + k * b_row + v * V::size());
+#pragma GCC unroll 12
+    for (int r = 0; r < Rows; ++r) {
+      const V a_k(*a.at(r, k));
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) sum[r][v] = at::vec::fmadd(a_k, b_k[v], sum[r][v]);
+    }
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) {
+      sum[r][v].store(c + r * c_row + v * V::size(),
+                      v + 1 < Vectors ? V::size() : static_cast<int>(n - kLast));
+    }
+  }
+}
+
+template <typename T>
+using Tile = void (*)(Matrix<const T>, const T*, int64_t, T*, int64_t, int64_t, int64_t, bool);
+
+template <typename T, int Vectors, int... Rows>
+constexpr std::array<Tile<T>, sizeof...(Rows)> tiles_of(std::integer_sequence<int, Rows...>) {
+  return {tile<T, Rows + 1, Vectors>...};
+}
+
+template <typename T>
+Tile<T> tile_for(int64_t rows, int64_t vectors) {
+  static constexpr std::make_integer_sequence<int, kTileRows> kAll;
+  static constexpr auto kOne = tiles_of<T, 1>(kAll), kTwo = tiles_of<T, 2>(kAll);
+  return (vectors == 1 ? kOne : kTwo)[rows - 1];
+}
+
+// Columns [0, n) of b [depth, ...] as rows of whole vectors, zeros behind n.
+template <typename T>
+void pack(Matrix<const T> b, int64_t depth, int64_t n, T* to, int64_t width) {
+  if (b.column == 1) {
+    using V = Vectorized<T>;
+    for (int64_t k = 0; k < depth; ++k) {
+      for (int64_t j = 0; j < width; j += V::size()) {
+        const int64_t count = std::clamp<int64_t>(n - j, 0, V::size());
+        V::loadu(b.at(k, j), count).store(to + k * width + j);
+      }
+    }
+    return;
+  }
+  if (n < width) std::fill_n(to, depth * width, T(0));
+  if constexpr (std::is_same_v<T, float>) {
+    if (b.row == 1) return at::vec::transpose_mxn<float>(b.data, b.column, to, width, n, depth);
+  }
+  for (int64_t j = 0; j < n; ++j) {
+    for (int64_t k = 0; k < depth; ++k) to[k * width + j] = *b.at(k, j);
+  }
+}
+
+// A result of so few columns would leave most lanes of a tile idle.
+constexpr int64_t kDotColumns = 4;
+
+template <typename T>
+T sum_of_lanes(Vectorized<T> v) {
+  std::array<T, Vectorized<T>::size()> lanes;
+  v.store(lanes.data());
+  for (size_t half = lanes.size() / 2; half > 0; half /= 2) {
+    for (size_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+// c [m, n] = (or +=) a [m, depth] b [depth, n], as dot products of rows of a, which are contiguous,
+// with the columns of b, which are kDepth apart.
+template <typename T, int n>
+void dots(Matrix<const T> a, const T* b, Matrix<T> c, int64_t m, int64_t depth, bool add) {
+  using V = Vectorized<T>;
+  for (int64_t i = 0; i < m; ++i) {
+    V sum[n];
+    const auto step = [&](int64_t k, int64_t count) {
+      const V a_k = V::loadu(a.at(i, k), count);
+#pragma GCC unroll 4
+      for (int j = 0; j < n; ++j) {
+        sum[j] = at::vec::fmadd(a_k, V::loadu(b + j * kDepth + k, count), sum[j]);
+      }
+    };
+    std::fill_n(sum, n, V(0));
+    int64_t k = 0;
+    for (; k + V::size() <= depth; k += V::size()) step(k, V::size());
+    if (k < depth) step(k, depth - k);
+    for (int j = 0; j < n; ++j) {
+      const T dot = sum_of_lanes(sum[j]);
+      *c.at(i, j) = add ? *c.at(i, j) + dot : dot;
+    }
+  }
+}
+
+template <typename T>
+void dots_for(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, int64_t m, int64_t depth,
+              int64_t n, bool add, T* columns) {
+  static constexpr std::array kAll{dots<T, 1>, dots<T, 2>, dots<T, 3>, dots<T, 4>};
+  for (int64_t j = 0; j < n; ++j) {
+    for (int64_t k = 0; k < depth; ++k) columns[j * kDepth + k] = *b.at(k, j);
+  }
+  kAll[n - 1](a, columns, c, m, depth, add);
+}
+
+// One panel of columns of the result, for all the given rows.
+template <typename T>
+void panel(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, int64_t m, int64_t k, int64_t n) {
+  constexpr int64_t kLanes = Vectorized<T>::size();
+  const int64_t vectors = (n + kLanes - 1) / kLanes, width = vectors * kLanes;
+  const bool unpacked = m <= kUnpackedRows && b.column == 1 && n == width;
+  alignas(64) thread_local std::array<T, kDepth * kTileVectors * kLanes> packed;
+  const bool narrow = n <= kDotColumns && a.column == 1;
+  const int64_t tiles = (m + kTileRows - 1) / kTileRows;
+  for (int64_t first = 0; first < k; first += kDepth) {
+    const int64_t depth = std::min(kDepth, k - first);
+    const Matrix<const T> part{b.at(first, 0), b.row, b.column};
+    if (narrow) {
+      dots_for({a.at(0, first), a.row, a.column}, part, c, m, depth, n, first > 0, packed.data());
+      continue;
+    }
+    if (!unpacked) pack(part, depth, n, packed.data(), width);
+    for (int64_t t = 0; t < tiles; ++t) {  // of rows as even as can be
+      const int64_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
+      tile_for<T>(rows, vectors)({a.at(row, first), a.row, a.column},
+                                 unpacked ? part.data : packed.data(), unpacked ? b.row : width,
+                                 c.at(row, 0), c.row, depth, n, first > 0);
+    }
+  }
+}
+
+template <typename T>
+Matrix<const T> member(const at::Tensor& t, int64_t s, int64_t m) {
+  return {t.const_data_ptr<T>() + s * t.stride(0) + (t.size(1) == 1 ? 0 : m * t.stride(1)),
+          t.stride(2), t.stride(3)};
+}
+
+template <typename T>
+void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+  constexpr int64_t kWidth = kTileVectors * Vectorized<T>::size();
+  const int64_t members = out.size(1), stacks = out.size(0) * members;
+  const int64_t m = out.size(2), n = out.size(3), k = a.size(3);
+  if (k == 0) {
+    out.zero_();
+    return;
+  }
+  const int64_t panels = (n + kWidth - 1) / kWidth;
+  // Enough tasks for every thread to have some, and few rows in each so that they stay in L2.
+  const int64_t wanted = 4 * at::get_num_threads() / std::max<int64_t>(1, stacks * panels);
+  const int64_t blocks = std::max<int64_t>((m + kRowsPerTask - 1) / kRowsPerTask,
+                                           std::min(wanted, m / (4 * kTileRows)));
+  T* result = out.mutable_data_ptr<T>();
+  const int64_t work = std::max<int64_t>(1, m * n * k / std::max<int64_t>(1, blocks * panels));
+  const int64_t grain = std::max<int64_t>(1, kParallelWork / work);
+  at::parallel_for(0, blocks * stacks * panels, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t column = task % panels * kWidth, stack = task / panels % stacks;
+      const int64_t block = task / panels / stacks;
+      const int64_t row = m * block / blocks, rows = m * (block + 1) / blocks - row;
+      const auto a_n = member<T>(a, stack / members, stack % members);
+      const auto b_n = member<T>(b, stack / members, stack % members);
+      panel<T>({a_n.at(row, 0), a_n.row, a_n.column}, {b_n.at(0, column), b_n.row, b_n.column},
+               {result + (stack * m + row) * n + column, n, 1}, rows, k,
+               std::min(kWidth, n - column));
+    }
+  });
+}
+
+}  // namespace
+
+bool has_blocked_product(const at::Tensor& a) {
+  return kCompiled && switched_on && takes_cpu_kernels(a) &&
+         (a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble);
+}
+
+void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
+  a.scalar_type() == at::kFloat ? product<float>(out, a, b) : product<double>(out, a, b);
+}
+
+bool use_blocked_products(bool on) { return switched_on.exchange(on); }
+
+}  // namespace tom

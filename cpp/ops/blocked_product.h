@@ -1,0 +1,24 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace tom {
+
+/// Whether `blocked_product_out` takes these: float32 or float64 on the CPU, the library compiled
+/// for AVX-512, and the switch below on.
+bool has_blocked_product(const at::Tensor& a);
+
+/// out [S, M, m, n] = a [S, M or 1, m, k] b [S, M or 1, k, n], of any strides but for `out`, which
+/// is contiguous.
+///
+/// The products of these networks are too small for MKL to pack their factors well, and on
+/// processors of other makers than Intel it keeps to AVX2, which is half of what AVX-512 gives
+/// where the vector units are 512 bits wide. Every element is one chain of fused multiply-adds in
+/// the order of k, so that its bits depend neither on the number of threads nor on the other rows.
+void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b);
+
+/// Turns it off (the products are then ATen's, that is MKL's) or on; returns what it was. For
+/// comparisons: it is on by default, and not meant to be switched while a product is computed.
+bool use_blocked_products(bool on);
+
+}  // namespace tom

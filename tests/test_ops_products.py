@@ -1,0 +1,106 @@
+"""The products of stacks against torch.matmul, for every path through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ops_cases import assert_near, number_of_threads
+
+product = torch.ops.tom.member_product
+
+
+@pytest.fixture(params=[True, False], ids=["own", "ATen's"])
+def _own(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.ops.tom.use_blocked_products(request.param)
+    yield
+    torch.ops.tom.use_blocked_products(before)
+
+
+def factors(
+    shape: tuple[int, int, int, int, int], turned: tuple[bool, bool], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Random a [S, M, m, k] and b [S, M, k, n]; a turned one is a transposed view."""
+    seeds, members, m, k, n = shape
+    torch.manual_seed(sum(shape))
+
+    def made(rows: int, columns: int, turn: bool) -> Tensor:
+        size = (columns, rows) if turn else (rows, columns)
+        made = torch.randn(seeds, members, *size, dtype=dtype)
+        return made.transpose(2, 3) if turn else made
+
+    return made(m, k, turned[0]), made(k, n, turned[1])
+
+
+@pytest.mark.usefixtures("_own")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("turned", [(False, False), (False, True), (True, False), (True, True)])
+def test_products_equal_matmul(turned: tuple[bool, bool], dtype: torch.dtype) -> None:
+    # Rows and columns around the sizes of tiles, depths around that of a panel, and the shapes of
+    # these networks: 1 column, an outer product, more rows than one task takes.
+    for m, k, n in [(1, 1, 1), (25, 257, 33), (256, 14, 256), (12, 600, 15), (70, 256, 1)]:
+        a, b = factors((2, 3, m, k, n), turned, dtype)
+        assert_near(product(a, b), a @ b)
+    a, b = factors((1, 1, 1100, 40, 50), turned, dtype)
+    assert_near(product(a, b), a @ b)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    m=st.integers(0, 60),
+    k=st.integers(0, 40),
+    n=st.integers(0, 80),
+    turned=st.tuples(st.booleans(), st.booleans()),
+)
+def test_products_of_any_shape_equal_matmul(
+    m: int, k: int, n: int, turned: tuple[bool, bool]
+) -> None:
+    a, b = factors((1, 2, m, k, n), turned, torch.float64)
+    assert_near(product(a, b), a @ b)
+
+
+@pytest.mark.usefixtures("_own")
+def test_a_factor_shared_by_the_members_of_a_seed() -> None:
+    a, b = factors((3, 4, 20, 30, 40), (False, False), torch.float64)
+    assert_near(product(a[:, :1], b), a[:, :1] @ b)
+    assert_near(product(a, b[:, :1]), a @ b[:, :1])
+
+
+@pytest.mark.usefixtures("_own")
+def test_slices_of_longer_rows() -> None:
+    a, b = factors((2, 2, 40, 50, 60), (False, False), torch.float64)
+    assert_near(product(a[..., 3:20], b[:, :, 3:20, 7:]), a[..., 3:20] @ b[:, :, 3:20, 7:])
+    assert_near(product(a[..., ::2], b[:, :, ::2]), a[..., ::2] @ b[:, :, ::2])
+
+
+def test_nothing_is_hidden_by_zeros() -> None:
+    """Padding adds no rows or columns: a NaN stays where it belongs."""
+    a, b = factors((1, 1, 30, 20, 40), (False, False), torch.float32)
+    a[0, 0, 7, 3], b[0, 0, 5, 11] = torch.nan, torch.inf
+    found, expected = product(a, b), a @ b
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert torch.equal(found.isinf(), expected.isinf())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_same_bits_for_every_number_of_threads(dtype: torch.dtype) -> None:
+    for shape in [(1, 1, 1100, 300, 70), (2, 7, 64, 200, 24), (1, 2, 256, 256, 1)]:
+        a, b = factors(shape, (False, False), dtype)
+        results = []
+        for threads in [1, 2, 3, 4]:
+            with number_of_threads(threads):
+                results.append(product(a, b))
+        for result in results[1:]:
+            assert torch.equal(results[0], result)
+
+
+def test_arguments_that_do_not_fit_are_refused() -> None:
+    a = torch.zeros(1, 2, 3, 4)
+    for b in (torch.zeros(1, 2, 5, 6), torch.zeros(1, 3, 4, 6), torch.zeros(4, 6), a.double()):
+        with pytest.raises(ValueError, match="member_product: got"):
+            product(a, b)
