@@ -230,8 +230,7 @@ void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
 }  // namespace
 
 bool has_blocked_product(const at::Tensor& a) {
-  return kCompiled && switched_on && takes_cpu_kernels(a) &&
-         (a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble);
+  return kCompiled && switched_on && takes_float_kernels(a);
 }
 
 void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
