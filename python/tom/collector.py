@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,6 +21,38 @@ from tom.transfer import to_device
 
 EPISODES_REPORTED = 10
 """`rollout/ep_rew_mean` is the mean over this many finished episodes."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of N environments.
+
+    Attributes:
+        rows: [N, W].
+        observations: [N, O], the states that follow, of new episodes where one ended.
+        rewards: [N], in the environment's own precision.
+        over: indices of the environments whose episode ended.
+    """
+
+    rows: Tensor
+    observations: Tensor
+    rewards: npt.NDArray[np.float64]
+    over: npt.NDArray[np.int64]
+
+
+def take_step(env: TomVectorEnv, layout: RowLayout, observations: Tensor, actions: Tensor) -> Step:
+    """Take actions [N, A], on any device, in the states [N, O] where the environments are."""
+    actions = actions.cpu()
+    following, rewards, terminated, truncated, _ = env.step(actions.numpy())
+    rows = layout.join(
+        observations,
+        actions,
+        torch.as_tensor(env.final_observations, dtype=torch.float32),
+        torch.as_tensor(rewards, dtype=torch.float32),
+        torch.as_tensor(terminated),
+    )
+    states = torch.as_tensor(following, dtype=torch.float32)
+    return Step(rows, states, rewards, np.flatnonzero(terminated | truncated))
 
 
 class Collector:
@@ -72,20 +106,12 @@ class Collector:
 
     def step(self, actions: Tensor) -> Tensor:
         """Take actions [S, A] in the seeds' environments; the rows [S, W], on the CPU."""
-        actions = actions.cpu()
-        observations, rewards, terminated, truncated, _ = self.env.step(actions.numpy())
-        rows = self.layout.join(
-            self._observations,
-            actions,
-            torch.as_tensor(self.env.final_observations, dtype=torch.float32),
-            torch.as_tensor(rewards, dtype=torch.float32),
-            torch.as_tensor(terminated),
-        )
-        self._observations = torch.as_tensor(observations, dtype=torch.float32)
+        step = take_step(self.env, self.layout, self._observations, actions)
+        rows, self._observations = step.rows, step.observations
         self.lowest_reward = torch.minimum(self.lowest_reward, rows[:, self.layout.reward])
-        self._returns += rewards
+        self._returns += step.rewards
         self._lengths += 1
-        for s in np.flatnonzero(terminated | truncated):
+        for s in step.over:
             self._finished[s].append((float(self._returns[s]), int(self._lengths[s])))
             self._returns[s], self._lengths[s] = 0.0, 0
             self.initial_states.append(int(s), self._observations[s])

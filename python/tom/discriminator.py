@@ -57,8 +57,12 @@ class Discriminator:
         self._mean = torch.zeros(seeds, 1, size, device=streams.device)
         self._std = torch.ones(seeds, 1, size, device=streams.device)
 
-    def fit(self, replays: Replays) -> dict[str, Tensor]:
-        """Minimise (21) between the newest rows and uniform draws of the whole buffer.
+    def fit(self, replays: Replays, current: Tensor | None = None) -> dict[str, Tensor]:
+        """Minimise (21) between the current policy's rows and uniform draws of the whole buffer.
+
+        Args:
+            replays: the buffers.
+            current: rows of the current policy [S, n, W]; left out, the newest of the buffers.
 
         Returns:
             `tom/discriminator_loss`: mean binary cross-entropy, without the penalty, over the
@@ -70,7 +74,9 @@ class Discriminator:
             self.network.reset()
             self.optimizer.reset()
         self._mean, self._std = replays.standardisation(replays.layout.transition)
-        batches = self._batches(replays)
+        if current is None:
+            current = replays.newest(config.current_rows)
+        batches = self._batches(replays, current)
         logits = self._fast_steps(*batches) if config.native else self._steps(*batches)
         last = logits[-max(1, config.steps // 10) :]
         of_current, of_replay = logits[-1].chunk(2, dim=1)
@@ -86,13 +92,13 @@ class Discriminator:
         x = (transitions - self._mean) / self._std
         return self.network(x.unsqueeze(1))[:, 0, :, 0]
 
-    def _batches(self, replays: Replays) -> tuple[Tensor, Tensor, Tensor]:
+    def _batches(self, replays: Replays, current: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What all steps read: current and replay rows [K, S, B, I], mixing shares [K, S, B, 1]."""
         config = self.config
         shape = (config.steps, config.batch_size)
         n = math.prod(shape)
-        pick = self._streams.integers([config.current_rows] * replays.seeds, n)
-        current = take(replays.newest(config.current_rows), pick)
+        pick = self._streams.integers([current.shape[1]] * replays.seeds, n)
+        current = take(current, pick)
         parts = (
             self._inputs(current, replays),
             self._inputs(replays.sample_uniform(n)[1], replays),

@@ -23,6 +23,7 @@ from tom.rollouts import ModelRollouts, TerminationRule
 from tom.rows import RowLayout
 from tom.run_folder import RunFolder
 from tom.sac import SAC
+from tom.settings import Settings
 from tom.state import State, stack_seeds, take_seed
 from tom.streams import RandomStreams
 from tom.tasks import find_task
@@ -50,11 +51,6 @@ class Experiment:
 
         env = make_env(config, config.seeds, threads)
         observation_space, space = box(env.single_observation_space), box(env.single_action_space)
-        if not np.isfinite([space.low, space.high]).all():
-            raise ConfigError(
-                f"env: given {config.env!r} with an unbounded action space, allowed are "
-                f"environments whose actions have finite bounds"
-            )
         rule = termination_rule(None if config.termination == "task" else config.termination)
         rule = rule or env.terminated
         if config.model_based:
@@ -135,16 +131,29 @@ class Experiment:
         }
 
 
-def make_env(config: Config, num_envs: int, threads: int) -> TomVectorEnv:
-    """The configured task, `num_envs` at once."""
+def make_env(config: Settings, num_envs: int, threads: int) -> TomVectorEnv:
+    """The configured task, `num_envs` at once, in `SAME_STEP` autoreset mode.
+
+    Raises:
+        ConfigError: an action space without bounds.
+        ValueError: an environment that does not exist or has no Box spaces.
+    """
     task = find_task(config.env)
-    return make_vector_env(
+    env = make_vector_env(
         task.id,
         num_envs,
         min(threads, num_envs),
         autoreset_mode=AutoresetMode.SAME_STEP,
         **task.kwargs,
     )
+    space = box(env.single_action_space)
+    if not np.isfinite([space.low, space.high]).all():
+        env.close()
+        raise ConfigError(
+            f"env: given {config.env!r} with an unbounded action space, allowed are environments "
+            f"whose actions have finite bounds"
+        )
+    return env
 
 
 def _check_rule(rule: TerminationRule, name: str, observations: Tensor) -> None:

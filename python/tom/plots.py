@@ -1,4 +1,4 @@
-"""The two figures of a run: returns against steps, and weights against age.
+"""The figures: returns against steps, weights against age, weights along a combined dataset.
 
 matplotlib is imported when a figure is drawn, because it takes a second. Figures are drawn without
 pyplot: no window system and no global state.
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from tom import metrics
+from tom.progression import RANDOM, REPLAY, Progression
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,6 +144,39 @@ def plot_weight_age(path: Path, ages: ArrayLike, weights: ArrayLike, title: str)
     axes.set_title(title)
     axes.set_xlabel("age of the transition (environment steps ago; newest on the right)")
     axes.set_ylabel("importance weight / mean weight")
+    _legend(figure, columns=3)
+    return _save(figure, path)
+
+
+def plot_progression(path: Path, progress: Progression, title: str) -> Path:
+    """Draw the mean weight of each bin of a combined dataset, the halves in two colours.
+
+    Args:
+        path: the PNG file to write.
+        progress: its bins.
+        title: the figure's title.
+
+    Returns:
+        `path`.
+    """
+    figure, axes = _figure()
+    halves = ((RANDOM, GREY, "random policy"), (REPLAY, BLUE, "replay of the agent"))
+    for half, colour, label in halves:
+        bins = [b for b in progress.bins if b.half == half]
+        first, rows = np.array([[b.first, b.rows] for b in bins], float).T
+        heights = [b.mean_weight for b in bins]
+        axes.bar(
+            first, heights, rows, align="edge", color=colour, edgecolor="white", linewidth=1.2,
+            label=label,
+        )  # fmt: skip
+    axes.axhline(1, color=VERMILION, linewidth=1.1, linestyle=DASHES, label="uniform weights")
+    axes.grid(visible=False, axis="x")
+    end = progress.bins[-1].first + progress.bins[-1].rows
+    axes.set_xlim(0, end)
+    axes.set_ylim(bottom=0)
+    axes.set_title(title)
+    axes.set_xlabel("transition in the combined dataset (each half from oldest to newest)")
+    axes.set_ylabel("mean importance weight ξ*")
     _legend(figure, columns=3)
     return _save(figure, path)
 

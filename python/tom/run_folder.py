@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ class RunFolder:
         self.resuming = resuming
 
     @classmethod
-    def open(cls, config: Settings) -> RunFolder:
+    def open(
+        cls, config: Settings, parts: Sequence[str] = ("checkpoints", "plots", "tensorboard")
+    ) -> RunFolder:
         """Create `config.run_dir`, or take up the run of the same configuration in it.
 
         A larger `steps` than the folder's continues the run for longer. Threads, the GPU's number
@@ -63,8 +66,8 @@ class RunFolder:
             if saved != config:
                 _write(path / "config.json", config)
             folder = cls(path, resuming=saved is not None)
-            for part in (folder.checkpoints, folder.plots, folder.tensorboard):
-                part.mkdir(exist_ok=True)
+            for part in parts:
+                (path / part).mkdir(exist_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"run_dir: given {config.run_dir}, which cannot be written ({error.strerror}), "

@@ -99,6 +99,12 @@ class SAC:
         names = ("critic_loss", "actor_loss", "ent_coef", "entropy")
         return {f"train/{name}": value for name, value in zip(names, metrics, strict=True)}
 
+    def imitate(self, observations: Tensor, unsquashed: Tensor) -> None:
+        """One step of the actor up the likelihood of actions [S, B, A] before their tanh."""
+        mean, log_std = self._distribution(observations)
+        surprise = 0.5 * ((unsquashed - mean) / log_std.exp()).square() + log_std
+        self._actor_adam.minimise(surprise.sum(2).mean(1).sum())
+
     def _native_updates(self, batches: Tensor, noise: Tensor) -> Tensor:
         """All steps in one operator; the last one's metrics [4, S]."""
         return sac_updates(

@@ -128,18 +128,24 @@ class OccupancyWeighting:
         )
 
     def update(
-        self, replays: Replays, initial_states: InitialStates, policy: Policy
+        self,
+        replays: Replays,
+        initial_states: InitialStates,
+        policy: Policy,
+        current: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Fit discriminator and dual Q, then weigh every row; uniform while rows are too few.
+
+        `current` are rows of the policy [S, n, W]; left out, they are the newest of the buffers.
 
         Among the metrics, `tom/flow_balance` is E_D[ξ*] as the gradient steps left it, before the
         constant of Q is settled and weights are clipped: 1 at the optimum of (22), so it says how
         far the dual Q was from converged. (With `dual_q.after_termination cut` it is
         E_D[ξ* (1 − γ (1 − terminated))] / (1 − γ), of which the same is true.)
         """
-        if len(replays) < self.current_rows:
+        if current is None and len(replays) < self.current_rows:
             return UniformWeighting().update(replays, initial_states, policy)
-        metrics = self.discriminator.fit(replays)
+        metrics = self.discriminator.fit(replays, current)
         rows = replays.rows()
         transitions = rows[..., self.layout.transition]
         rewards = in_chunks(self.discriminator.reward, transitions)

@@ -1,0 +1,160 @@
+"""The settings of `tom.offline`, and the training run that they imply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tom import tasks
+from tom.config import (
+    Config,
+    DiscriminatorConfig,
+    Divergence,
+    DualQConfig,
+    EvaluationConfig,
+    SACConfig,
+)
+from tom.settings import ConfigError, Settings, bounded, override
+from tom.tasks import Preset
+
+
+@dataclass(frozen=True)
+class OfflineConfig(Settings):
+    """One combined dataset, one policy of interest, and the weights that it gives the rows."""
+
+    env: str = "halfcheetah"
+    """Task: hopper, walker2d, halfcheetah, ant, humanoid, inverted_pendulum, or any Gymnasium id
+    with Box spaces. The policy of interest always acts in it, for the discriminator's rows."""
+    transitions: int = bounded(1_000_000, 1)
+    """Transitions of each half; the paper has 1M + 1M. Of a file that holds more, so many are taken
+    at even distances, so that it is still seen from beginning to end; of one that holds fewer, all
+    are taken."""
+    random_half: str = ""
+    """The first half. Left empty: uniformly random actions in the simulator. Else a D4RL-style HDF5
+    file (observations, actions, rewards, next_observations, terminals and, if episodes have a time
+    limit, timeouts), the id of a downloaded Minari dataset, or a run folder of tom.train or
+    tom.offline, whose replay buffer is read."""
+    replay_half: str = ""
+    """The second half, oldest transition first. Left empty: all transitions of a soft actor-critic
+    that is trained from scratch on them, which is saved and goes on when the same command is given
+    again. Else a file, a Minari id or a run folder, as for the random half."""
+    policy: str = ""
+    """The policy of interest: a run folder of tom.train or tom.offline, whose actor is taken (of
+    several seeds the first). Left empty: the agent of the replay half, where that is trained here
+    or read from a run folder; where it is a file or a Minari dataset, a policy fitted to the
+    actions of its newest transitions by maximum likelihood (discriminator.current_rows of them)."""
+    bins: int = bounded(10, 2)
+    """Bins per half."""
+    seed: int = bounded(0, 0)
+    """Seed of everything."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
+    threads: int = bounded(0, 0)
+    """Processor threads for torch and the simulator; 0 takes those this process may use, at most
+    4."""
+    run_dir: str = ""
+    """Run folder; left empty, it is runs/ENV-offline-TRANSITIONS-seedK. The same command resumes
+    the run in it; settings of the weights may be changed without training again."""
+    num_envs: int = bounded(10, 1)
+    """Environments side by side for random actions and for the policy's own transitions."""
+    updates_per_step: int = bounded(1, 0)
+    """SAC updates per environment step."""
+    exploration_steps: int = bounded(5000, 2)
+    """Uniformly random actions before SAC's own."""
+    checkpoint_interval: int = bounded(10_000, 1)
+    """Environment steps between SAC's checkpoints."""
+    discount: float = bounded(0.99, 0.0, 1.0)
+    """γ of SAC and of the occupancy."""
+    divergence: Divergence = "chi2"
+    """f: chi2 is ½(x − 1)² (the paper's choice), chi2_bound is (x − 1)², kl is x log x in its
+    Donsker–Varadhan form."""
+    max_weight: float = bounded(10.0, 0.0, open_low=True)
+    """Weights above are clipped, as in training."""
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    dual_q: DualQConfig = field(default_factory=DualQConfig)
+    sac: SACConfig = field(default_factory=SACConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """The weights are computed anew at each call."""
+        weights = ("policy", "bins", "divergence", "max_weight", "discriminator", "dual_q")
+        return (*super().free, *weights, "num_envs")
+
+    def check(self) -> None:
+        """Check what ranges cannot say; raises :class:`ConfigError`."""
+        if not self.env:
+            raise ConfigError("env: given '', allowed is a short task name or a Gymnasium id")
+        if self.dual_q.conjugate == "quadratic" and self.divergence == "kl":
+            raise ConfigError(
+                "dual_q.conjugate: given 'quadratic', allowed is 'exact' with divergence kl, whose "
+                "conjugate has no threshold"
+            )
+
+    def training(self) -> Config:
+        """The run of `tom.train` whose replay is the second half, in the sub-folder `sac`."""
+        return override(
+            Config(),
+            {
+                "env": self.env,
+                "algorithm": "sac",
+                "seed": self.seed,
+                "steps": self.transitions,
+                "device": self.device,
+                "threads": self.threads,
+                "run_dir": f"{self.run_dir}/sac",
+                "updates_per_step": self.updates_per_step,
+                "exploration_steps": self.exploration_steps,
+                "discount": self.discount,
+                "checkpoint_interval": self.checkpoint_interval,
+                # The paper's capacity holds the newest 100 000 alone.
+                "replay.capacity": max(self.transitions, Config().discriminator.current_rows),
+                "sac": self.sac,
+                "evaluation": self.evaluation,
+            },
+        )
+
+    def weighting(self) -> Config:
+        """The same with the settings of the weights."""
+        return override(
+            self.training(),
+            {
+                "divergence": self.divergence,
+                "weights.max_weight": self.max_weight,
+                "discriminator": self.discriminator,
+                "dual_q": self.dual_q,
+            },
+        )
+
+
+# A single iteration on a large fixed dataset instead of hundreds that go on from one another: both
+# networks are trained for longer, and the dual Q with more actions per state.
+PAPER: Mapping[str, Any] = {
+    "evaluation.interval": 5000,
+    "discriminator.steps": 2000,
+    "discriminator.current_rows": 10_000,
+    "discriminator.gradient_penalty": 1.0,
+    "dual_q.steps": 20_000,
+    "dual_q.policy_samples": 4,
+}
+
+DEBUG: Mapping[str, Any] = {
+    "transitions": 600,
+    "bins": 5,
+    "num_envs": 4,
+    "exploration_steps": 200,
+    "checkpoint_interval": 200,
+    "discriminator.steps": 50,
+    "discriminator.current_rows": 200,
+    "dual_q.steps": 100,
+}
+
+
+def defaults(env: str, preset: Preset = "paper") -> OfflineConfig:
+    """The settings of a task before the command line: network sizes are those of `tom.train`."""
+    config = tasks.defaults(env, preset)
+    groups = {name: getattr(config, name) for name in ("discriminator", "dual_q", "sac")}
+    offline = OfflineConfig(env=env, evaluation=config.evaluation, **groups)
+    offline = override(offline, {k: v for k, v in PAPER.items() if preset == "paper"})
+    return override(offline, DEBUG if preset == "debug" else {})

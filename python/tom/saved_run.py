@@ -1,0 +1,83 @@
+"""What other commands read from a run folder of `tom.train`: its newest replay and its actor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from tom import checkpoint
+from tom.checkpoint import CheckpointError
+from tom.config import Config
+from tom.rows import RowLayout
+from tom.run_folder import read_config
+from tom.sac import SAC
+from tom.settings import ConfigError
+from tom.state import State, stack_seeds
+from tom.streams import RandomStreams
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """The first seed of a run at its newest checkpoint."""
+
+    config: Config
+    step: int
+    state: State
+
+
+def find_run(path: Path, given: str) -> SavedRun:
+    """The run in a folder of `tom.train`, or that in the sub-folder `sac` of one of `tom.offline`.
+
+    Args:
+        path: the folder.
+        given: how messages begin, such as `policy: given runs/x`.
+
+    Raises:
+        ConfigError: no such run, or one without a checkpoint.
+    """
+    if (path / "sac" / "config.json").is_file():
+        path = path / "sac"
+    allowed = "allowed is a run folder of tom.train or tom.offline"
+    if not (path / "config.json").is_file():
+        raise ConfigError(f"{given}, which holds no run, {allowed}")
+    try:
+        config = read_config(path / "config.json", Config)
+        found = checkpoint.load(path / "checkpoints")
+    except (ConfigError, CheckpointError, OSError) as error:
+        raise ConfigError(f"{given}, which cannot be read ({error}), {allowed}") from error
+    if found is None:
+        raise ConfigError(f"{given}, which has no checkpoint yet, {allowed} with one")
+    step, files = found
+    return SavedRun(config, step, files[f"seed_{config.seed}"])
+
+
+def load_actor(
+    path: Path, given: str, layout: RowLayout, low: Tensor, high: Tensor, streams: RandomStreams
+) -> Callable[[Tensor], Tensor]:
+    """The actor of a run folder; it draws actions [1, B, A] for observations [1, B, O].
+
+    Args:
+        path: the folder.
+        given: how messages begin.
+        layout: the task's layout.
+        low: the actions' lower bounds [A].
+        high: their upper bounds [A].
+        streams: one random stream.
+
+    Raises:
+        ConfigError: no such run, or one of a task with other sizes.
+    """
+    run = find_run(path, given)
+    sac = SAC(layout, low, high, run.config.sac, run.config.discount, streams)
+    actor = stack_seeds([run.state["sac"]["actor"]])
+    theirs, ours = actor["parameters"].shape, sac.actor.state_dict()["parameters"].shape
+    if theirs != ours:
+        raise ConfigError(
+            f"{given}, whose actor for {run.config.env} has {theirs[1]} parameters, allowed is one "
+            f"of this task, with {ours[1]}"
+        )
+    sac.actor.load_state_dict(actor)
+    return sac.act
