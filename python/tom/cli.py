@@ -126,7 +126,11 @@ def default_run_dir(config: Config, preset: Preset = "paper") -> str:
     seeds = f"{config.seed}"
     if config.seeds > 1:
         seeds += f"to{config.seed + config.seeds - 1}"
-    name = f"{config.env}-{config.algorithm}-seed{seeds}"
+    return run_dir_named(f"{config.env}-{config.algorithm}-seed{seeds}", preset)
+
+
+def run_dir_named(name: str, preset: Preset) -> str:
+    """`runs/NAME`, and the preset's name if it is not the paper's, in a file name's characters."""
     if preset != "paper":
         name += f"-{preset}"
     return "runs/" + re.sub(r"[^\w.-]+", "-", name)

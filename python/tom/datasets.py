@@ -37,6 +37,26 @@ class Dataset:
     initial_states: Tensor
     returns: tuple[float, ...] = ()
 
+    def __add__(self, later: Dataset) -> Dataset:
+        """The rows of both, one after the other."""
+        return Dataset(
+            torch.cat([self.rows, later.rows]),
+            torch.cat([self.initial_states, later.initial_states]),
+            self.returns + later.returns,
+        )
+
+    @property
+    def mean_return(self) -> float | None:
+        """Of the episodes that ended; None if none is known."""
+        return sum(self.returns) / len(self.returns) if self.returns else None
+
+    def describe(self) -> str:
+        """Its size and, if known, what an episode earns."""
+        text = f"{len(self.rows):,} transitions"
+        if self.mean_return is None:
+            return text
+        return f"{text} (mean return {self.mean_return:.0f} over {len(self.returns)} episodes)"
+
     def thinned(self, n: int) -> Dataset:
         """At most n of the rows, at even distances and in the same order."""
         if len(self.rows) <= n:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -116,6 +117,18 @@ def write_bins(path: Path, progress: Progression) -> None:
             {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(b).items()}
             for b in progress.bins
         )
+
+
+def summary(progress: Progression, metrics: Mapping[str, float]) -> str:
+    """Two lines on how good the weights are; `metrics` are those of their computation."""
+    random = [b.mean_weight for b in progress.bins if b.half == RANDOM]
+    return (
+        f"effective sample size {progress.ess_share:.1%} of all rows; mean ξ* "
+        f"{progress.mean_weight:.3f}, random half {min(random):.3f} to {max(random):.3f}; E_D[ξ*] "
+        f"as the dual Q's steps left it {metrics['tom/flow_balance']:.3f} (1 at the optimum)\n"
+        f"Spearman's correlation in the replay half: {progress.spearman_bins:.2f} between bin and "
+        f"mean weight, {progress.spearman_rows:.2f} between place and weight of single rows"
+    )
 
 
 def progression_table(progress: Progression) -> Table:
