@@ -40,7 +40,7 @@ class DiscriminatorConfig:
     """Adam's step size."""
     current_rows: int = bounded(1000, 1)
     """Newest rows that stand for the current policy's own transitions. Weights are uniform until
-    the buffer holds this many."""
+    the buffer holds this many. (tom.offline collects as many of the policy of interest.)"""
     gradient_penalty: float = bounded(10.0, 0.0)
     """Weight of (|∇c| − 1)² on mixtures of the two batches. The paper does not mention it; the
     released code uses 10. In finite MDPs (tests/finite) 100 steps from fresh parameters with 10

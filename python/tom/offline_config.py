@@ -132,7 +132,7 @@ class OfflineConfig(Settings):
 # networks are trained for longer, and the dual Q with more actions per state.
 PAPER: Mapping[str, Any] = {
     "evaluation.interval": 5000,
-    "discriminator.steps": 2000,
+    "discriminator.steps": 1000,
     "discriminator.current_rows": 10_000,
     "discriminator.gradient_penalty": 1.0,
     "dual_q.steps": 20_000,
