@@ -6,19 +6,31 @@ device, whose tensors hold no values, whatever would wait for a value on the hos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import tom.discriminator
 import tom.dual_q
 import tom.dynamics
 import tom.sac
-from ops_cases import ACTIVATIONS, DIVERGENCES, gaussians, network
-from step_cases import KINDS, make_case, map_tensors, plain_operations
+from ops_cases import ACTIVATIONS, gaussians, network
+from step_cases import KINDS, LAYOUT, SEEDS, make_case, map_tensors, plain_operations
+from tom.config import Config
+from tom.discriminator import Discriminator
+from tom.divergences import DIVERGENCES
+from tom.dual_q import DualQ
+from tom.dynamics import DynamicsEnsemble
+from tom.model_buffer import ModelBuffer
 from tom.ops import occupancy_weights, stacked_mlp, weighted_gaussian_nll
+from tom.policy_batches import policy_batches
+from tom.replays import Replays
+from tom.sac import SAC
+from tom.settings import override
+from tom.streams import RandomStreams
 
 TOLERANCE = 1e-9  # over 100 steps, of which each starts from the differences of the last
 
@@ -46,7 +58,7 @@ def test_training_steps_agree_with_the_cpus_kernels(kind: str) -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_stacked_mlp_agrees(activation: Any) -> None:
-    def run() -> list[torch.Tensor]:
+    def run() -> list[Tensor]:
         x, weights, biases = network((4, 8, 3))
         out = stacked_mlp(x, weights, biases, activation)
         return [out, *torch.autograd.grad(out.square().sum(), [x, *weights, *biases])]
@@ -58,7 +70,7 @@ def test_stacked_mlp_agrees(activation: Any) -> None:
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_weights_and_likelihood_agree(divergence: Any) -> None:
-    def run() -> list[torch.Tensor]:
+    def run() -> list[Tensor]:
         output, lower, upper, target, delta = gaussians()
         mean, log_var = output.chunk(2, -1)
         result = weighted_gaussian_nll(
@@ -108,3 +120,94 @@ def test_the_switch_returns_what_was_set() -> None:
     with plain_operations():
         assert torch.ops.tom.use_cpu_kernels(False) is False
     assert torch.ops.tom.use_cpu_kernels(True) is True
+
+
+META = torch.device("meta")
+
+
+class MetaStreams(RandomStreams):
+    """Streams of numbers without values: `torch.Generator` does not know the device."""
+
+    def __init__(self, *seeds: int) -> None:
+        super().__init__(seeds, "test", torch.device("cpu"))
+        self.device = META
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.empty(len(self.generators), *shape, device=META)
+
+    uniform = normal
+
+    def integers(self, high: Sequence[int], *shape: int) -> Tensor:
+        return torch.empty(len(self.generators), *shape, dtype=torch.int64, device=META)
+
+
+@pytest.fixture
+def replays() -> Replays:
+    made = Replays(LAYOUT, 60, SEEDS, META)
+    for _ in range(70):
+        made.append(torch.randn(len(SEEDS), LAYOUT.width, dtype=torch.float32))
+    return made
+
+
+CONFIG = override(
+    Config(),
+    {
+        "updates_per_step": 3,
+        "reward_transform": "log",
+        **{f"{part}.hidden": (8, 8) for part in ("sac", "dynamics", "dual_q", "discriminator")},
+        "dynamics.members": 2,
+        "dynamics.batches_per_epoch": 3,
+        "dual_q.steps": 60,
+        "dual_q.policy_samples": 2,
+        "discriminator.steps": 3,
+        "discriminator.current_rows": 30,
+    },
+)
+SINGLE = pytest.mark.usefixtures("_single")
+
+
+@pytest.fixture
+def _single() -> None:
+    torch.set_default_dtype(torch.float32)
+
+
+def _policy(states: Tensor) -> Tensor:
+    return states[..., :2]
+
+
+@SINGLE
+def test_an_environment_steps_updates_wait_for_no_value(replays: Replays) -> None:
+    """From the rows' arrival to the last update: buffers, minibatches, noise and networks."""
+    model = ModelBuffer(50, LAYOUT.width, MetaStreams(*SEEDS))
+    model.extend([torch.zeros(40, LAYOUT.width, device=META)] * len(SEEDS))
+    bounds = torch.ones(2)
+    policy = SAC(LAYOUT, -bounds, bounds, CONFIG.sac, 0.99, MetaStreams(*SEEDS))
+    for _ in range(2):
+        replays.append(torch.randn(len(SEEDS), LAYOUT.width))
+        batches = policy_batches(replays, model, CONFIG, torch.zeros(len(SEEDS)))
+        metrics = policy.update(batches)
+    assert all(value.is_meta for value in metrics.values())
+
+
+@SINGLE
+def test_the_weights_networks_are_fitted_without_waiting(replays: Replays) -> None:
+    size = LAYOUT.transition.stop
+    discriminator = Discriminator(size, CONFIG.discriminator, MetaStreams(*SEEDS))
+    metrics = discriminator.fit(replays)
+    rewards = discriminator.reward(replays.rows()[..., LAYOUT.transition])
+    dual_q = DualQ(LAYOUT, DIVERGENCES["chi2"], CONFIG.dual_q, 0.99, MetaStreams(*SEEDS))
+
+    def starts(n: int) -> Tensor:
+        return torch.zeros(len(SEEDS), n, LAYOUT.observation_size, device=META)
+
+    metrics |= dual_q.fit(replays, rewards, starts, _policy)
+    assert dual_q.residuals(replays.rows(), rewards, starts, _policy)[0].is_meta
+    assert all(value.is_meta for value in metrics.values())
+
+
+@SINGLE
+def test_an_epoch_of_the_dynamics_does_not_wait(replays: Replays) -> None:
+    ensemble = DynamicsEnsemble(LAYOUT, CONFIG.dynamics, "sample", MetaStreams(*SEEDS))
+    ensemble._standardise(replays)
+    weights = torch.ones(len(SEEDS), len(replays), device=META)
+    assert ensemble._train_epoch(replays, weights).is_meta
