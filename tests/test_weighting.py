@@ -12,7 +12,13 @@ from helpers import LAYOUT, filled_replays, linear_world, memoryless_world, two_
 from tom.config import Config, DiscriminatorConfig, DualQConfig, override
 from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ
-from tom.weighting import OccupancyWeighting, RecencyWeighting, make_weighting, weight_metrics
+from tom.weighting import (
+    OccupancyWeighting,
+    RecencyWeighting,
+    defensive_mixture,
+    make_weighting,
+    weight_metrics,
+)
 
 SMALL = dataclasses.replace(
     Config(),
@@ -90,6 +96,13 @@ def test_dual_q_on_the_policys_own_data_gives_weights_near_one() -> None:
     weights = DIVERGENCES["chi2"].conjugate_derivative(delta)
     assert abs(weights.mean().item() - 1) < 0.05
     assert weights.std().item() < 0.15
+
+
+def test_defensive_mixture_keeps_the_mean_and_leaves_no_row_out() -> None:
+    weights = torch.tensor([[0.0, 0.0, 2.0, 6.0], [1.0, 1.0, 1.0, 1.0]])
+    expected = torch.tensor([[0.25, 0.25, 1.0, 2.5], [1.0, 1.0, 1.0, 1.0]])
+    torch.testing.assert_close(defensive_mixture(weights, 0.25), expected)
+    assert torch.equal(defensive_mixture(weights, 0.0), weights)
 
 
 def test_metrics_of_known_weights() -> None:

@@ -20,7 +20,7 @@ from tom.plots import plot_returns, plot_weight_age
 from tom.policy_batches import policy_batches
 from tom.process import keep_freed_memory
 from tom.run_folder import RunFolder
-from tom.weighting import weight_metrics
+from tom.weighting import defensive_mixture, weight_metrics
 
 
 def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt) -> None:
@@ -45,6 +45,7 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
                 )
                 log.record_all(metrics)
                 log.record_all(weight_metrics(weights, replays.ages(), config.discriminator))
+                weights = defensive_mixture(weights, run.weighting.uniform_share)
             with log.phase("dynamics"):  # maximum likelihood on minibatches drawn by weight
                 log.record_all(run.dynamics.fit(replays, weights))
             with log.phase("rollouts"):  # k model steps from states drawn by weight

@@ -27,7 +27,14 @@ InitialStates = Callable[[int], Tensor]
 
 
 class Weighting(Protocol):
-    """Computes the weights of one iteration."""
+    """Computes the weights of one iteration.
+
+    Attributes:
+        uniform_share: how much of the uniform weight joins them where they are used, see
+            :func:`defensive_mixture`.
+    """
+
+    uniform_share: float
 
     def update(
         self, replays: Replays, initial_states: InitialStates, policy: Policy
@@ -46,6 +53,8 @@ class Weighting(Protocol):
 
 class UniformWeighting:
     """MBPO: every row counts the same."""
+
+    uniform_share = 0.0
 
     def update(
         self, replays: Replays, initial_states: InitialStates, policy: Policy
@@ -71,6 +80,8 @@ class RecencyWeighting:
         decay: d.
         exploration_steps: rows of the exploration policy.
     """
+
+    uniform_share = 0.0
 
     def __init__(self, decay: float, exploration_steps: int) -> None:
         self.decay, self.exploration_steps = decay, exploration_steps
@@ -111,6 +122,7 @@ class OccupancyWeighting:
         self.layout = layout
         self.current_rows = config.discriminator.current_rows
         self.max_weight = config.weights.max_weight
+        self.uniform_share = config.weights.uniform_share
         self.divergence, self.discount = config.divergence, config.discount
         self.discriminator = Discriminator(
             layout.transition.stop,
@@ -183,6 +195,17 @@ def make_weighting(
     if config.algorithm == "pmac":
         return RecencyWeighting(config.weights.decay, config.exploration_steps)
     return OccupancyWeighting(layout, config, seeds, device)
+
+
+def defensive_mixture(weights: Tensor, share: float) -> Tensor:
+    """(1 − u) w + u for weights [S, N] scaled to mean 1 and u = `share`, [S, N].
+
+    No row is then left out, and none counts less than u times its share of the buffer (Hesterberg,
+    "Weighted average importance sampling and defensive mixture distributions", 1995).
+    """
+    if share == 0:
+        return weights
+    return (1 - share) * weights / weights.mean(1, keepdim=True) + share
 
 
 def weight_metrics(weights: Tensor, ages: Tensor, config: DiscriminatorConfig) -> dict[str, Tensor]:
