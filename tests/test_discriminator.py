@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 
 from conftest import streams
 from helpers import LAYOUT, filled_replays, linear_world, two_policies
+from tom import discriminator as discriminator_module
 from tom.config import DiscriminatorConfig
 from tom.discriminator import Discriminator
 
@@ -64,3 +66,15 @@ def test_replay_label_bounds_the_reward_from_below() -> None:
     discriminator = Discriminator(LAYOUT.transition.stop, config, streams(0))
     discriminator.fit(filled_replays(rows))
     assert discriminator.reward(rows[..., LAYOUT.transition]).min() > -4.0
+
+
+def test_chunks_of_steps_are_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The native calls take 3, 3 and 1 of the seven steps, or all at once."""
+    ends = []
+    for together in (3, 100):
+        monkeypatch.setattr(discriminator_module, "STEPS_TOGETHER", together)
+        made = Discriminator(5, DiscriminatorConfig(steps=7, current_rows=50), streams(0, 1))
+        torch.manual_seed(0)
+        metrics = made.fit(filled_replays(two_policies(2, 200, 50, push=1.0)))
+        ends.append([made.network.flat.clone(), *metrics.values()])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))

@@ -24,6 +24,9 @@ from tom.replays import Replays
 from tom.state import State
 from tom.streams import RandomStreams
 
+STEPS_TOGETHER = 100
+"""Steps taken in one native call, and so in one CUDA graph, which takes time and memory to make."""
+
 
 class Discriminator:
     """A stack of S tanh networks on standardised (s, a, s').
@@ -77,7 +80,11 @@ class Discriminator:
         if current is None:
             current = replays.newest(config.current_rows)
         batches = self._batches(replays, current)
-        logits = self._fast_steps(*batches) if config.native else self._steps(*batches)
+        if config.native:
+            parts = zip(*(batch.split(STEPS_TOGETHER) for batch in batches), strict=True)
+            logits = torch.cat([self._fast_steps(*part) for part in parts])
+        else:
+            logits = self._steps(*batches)
         last = logits[-max(1, config.steps // 10) :]
         of_current, of_replay = logits[-1].chunk(2, dim=1)
         right = torch.cat([of_current > 0, of_replay < 0], dim=1)

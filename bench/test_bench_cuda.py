@@ -1,0 +1,239 @@
+"""Training on a GPU: every kind of training steps, and whole environment steps, for several seeds.
+
+    pytest bench/test_bench_cuda.py --benchmark-only -s
+
+Hopper's sizes. Each line has the same work launched kernel by kernel beside the graph, and one seed
+on this machine's processor. One call prints everything, in under ten minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from timing import alternate
+from tom.config import DiscriminatorConfig, DualQConfig, DynamicsConfig, SACConfig
+from tom.discriminator import Discriminator
+from tom.divergences import DIVERGENCES
+from tom.dual_q import DualQ
+from tom.dynamics import DynamicsEnsemble
+from tom.experiment import Experiment
+from tom.process import keep_freed_memory, use_threads
+from tom.rows import RowLayout
+from tom.run_folder import RunFolder
+from tom.sac import SAC
+from tom.settings import override
+from tom.streams import RandomStreams
+from tom.tasks import defaults
+from tom.train import train
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device: none is present"
+)
+DEVICE, CPU = torch.device("cuda"), torch.device("cpu")
+SEEDS = (1, 4, 8, 16)
+LAYOUT, BATCH = RowLayout(11, 3), 256
+ROUNDS, SECONDS = 30, 10.0
+PUBLISHED = 0.0098
+"""Seconds per environment step and seed of the fastest published MBPO, at 20 updates per step: JAX
+with 6 seeds at once on an RTX 4500 Ada."""
+
+Call = Callable[[], object]
+
+
+@pytest.fixture(autouse=True)
+def _settings() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    use_threads(0)
+    keep_freed_memory()
+    yield
+    torch.set_num_threads(threads)
+    # Graphs of earlier tests go first, so that none shares a stream with a living one.
+    gc.collect()
+
+
+def _machine() -> str:
+    name = torch.cuda.get_device_name(DEVICE)
+    return (
+        f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}; the processor with "
+        f"{torch.get_num_threads()} of {os.cpu_count()} threads"
+    )
+
+
+def _waiting(device: torch.device, call: Call) -> Call:
+    """The call, and then whatever it queued."""
+
+    def run() -> None:
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return run
+
+
+def _streams(seeds: int, device: torch.device) -> RandomStreams:
+    return RandomStreams(range(seeds), "bench", device)
+
+
+def _sac(seeds: int, device: torch.device, graphs: bool) -> tuple[Call, int]:
+    ones = torch.ones(3)
+    streams = _streams(seeds, device)
+    sac = SAC(LAYOUT, -ones, ones, SACConfig(), 0.99, streams, cuda_graphs=graphs)
+    rows = torch.randn(20, seeds, BATCH, LAYOUT.width, device=device)
+    rows[..., LAYOUT.terminated] = 0
+    return lambda: sac.update(rows), 20
+
+
+def _dynamics(seeds: int, device: torch.device, graphs: bool) -> tuple[Call, int]:
+    streams = _streams(seeds, device)
+    ensemble = DynamicsEnsemble(LAYOUT, DynamicsConfig(), "sample", streams, cuda_graphs=graphs)
+    shape = (100, seeds, 7, BATCH)
+    x, y = torch.randn(*shape, 14, device=device), torch.randn(*shape, 12, device=device)
+    w = torch.rand(shape, device=device)
+    return lambda: ensemble._fast_steps(x, y, w), 100
+
+
+def _dual_q(seeds: int, device: torch.device, graphs: bool) -> tuple[Call, int]:
+    f, streams = DIVERGENCES["chi2"], _streams(seeds, device)
+    dual_q = DualQ(LAYOUT, f, DualQConfig(), 0.99, streams, cuda_graphs=graphs)
+    inputs = torch.randn(50, seeds, 3 * BATCH, 14, device=device)
+    rewards = torch.randn(50, seeds, BATCH, device=device)
+    return lambda: dual_q._fast_steps(inputs, rewards, torch.ones_like(rewards)), 50
+
+
+def _discriminator(seeds: int, device: torch.device, graphs: bool) -> tuple[Call, int]:
+    streams = _streams(seeds, device)
+    discriminator = Discriminator(25, DiscriminatorConfig(), streams, cuda_graphs=graphs)
+    shape = (100, seeds, BATCH)
+    batches: list[Tensor] = [torch.rand(*shape, n, device=device) for n in (25, 25, 1)]
+    return lambda: discriminator._fast_steps(*batches), 100
+
+
+KINDS = {
+    "SAC update": _sac,
+    "step of the 7-member ensemble": _dynamics,
+    "dual Q step": _dual_q,
+    "discriminator step with its gradient penalty": _discriminator,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_steps(kind: str, benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    call, steps = KINDS[kind](1, CPU, False)
+    (cpu,) = alternate(call, rounds=10, seconds=SECONDS)
+    lines, one = [], 0.0
+    for seeds in SEEDS:
+        launched, graph = (
+            _waiting(DEVICE, KINDS[kind](seeds, DEVICE, graphs)[0]) for graphs in (False, True)
+        )
+        plain, recorded = alternate(launched, graph, rounds=ROUNDS, seconds=SECONDS)
+        one = one or recorded
+        lines.append(
+            f"    {seeds:5d} {1e3 * plain / steps:11.4f} {1e3 * recorded / steps:9.4f} "
+            f"{plain / recorded:7.1f} x {recorded / one:9.2f} x {cpu * seeds / recorded:11.1f} x"
+        )
+        if seeds == SEEDS[-1]:
+            benchmark.pedantic(graph, rounds=3)
+        del launched, graph
+        gc.collect()
+    with capsys.disabled():
+        print(f"\n  {kind}, ms; one seed on the processor: {1e3 * cpu / steps:.3f}")
+        print("    seeds    launched     graph   faster  one seed's   processor's")
+        print("\n".join(lines))
+
+
+class _Clock:
+    """Stands where `train` has its logger, and tells when two steps were done.
+
+    Args:
+        device: the device whose work counts.
+        first, last: the steps.
+    """
+
+    def __init__(self, device: torch.device, first: int, last: int) -> None:
+        self._device, self._steps, self._times = device, (first, last), list[float]()
+
+    @property
+    def seconds(self) -> float:
+        first, last = self._times
+        return (last - first) / (self._steps[1] - self._steps[0])
+
+    def step(self, step: int) -> None:
+        if step in self._steps:
+            _waiting(self._device, lambda: None)()
+            self._times.append(time.perf_counter())
+
+    def phase(self, name: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def record_all(self, metrics: dict[str, Tensor]) -> None:
+        """Nothing is kept."""
+
+    def dump(self, step: int) -> None:
+        """Nothing is written."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+
+def _seconds_per_step(seeds: int, device: torch.device, graphs: bool, folder: Path) -> float:
+    """Of one iteration's 250 environment steps with all that belongs to them, without evaluation.
+
+    The iteration before it, which records the graphs, is not counted.
+    """
+    config = override(
+        defaults("hopper"),
+        {
+            "device": str(device),
+            "seeds": seeds,
+            "cuda_graphs": graphs,
+            "exploration_steps": 1000,
+            "steps": 1000 + 2 * 250,
+            "evaluation.interval": 10**6,
+            "evaluation.episodes": 1,
+            "checkpoint_interval": 10**6,
+            "run_dir": str(folder / f"{device}-{seeds}-{graphs}"),
+        },
+    )
+    run = Experiment(config)
+    clock: Any = _Clock(device, 1249, 1499)
+    never: Any = SimpleNamespace(requested=False)
+    train(run, clock, RunFolder.open(config), never)
+    run.close()
+    del run
+    gc.collect()
+    return float(clock.seconds)
+
+
+def test_environment_steps(
+    benchmark: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    lines, one = [], 0.0
+    cpu = _seconds_per_step(1, CPU, False, tmp_path)
+    for seeds in SEEDS:
+        plain, recorded = (
+            _seconds_per_step(seeds, DEVICE, graphs, tmp_path) for graphs in (False, True)
+        )
+        one = one or recorded
+        benchmark.extra_info[f"{seeds} seeds"] = recorded / seeds
+        lines.append(
+            f"    {seeds:5d} {plain:11.5f} {recorded:9.5f} {plain / recorded:7.1f} x "
+            f"{recorded / one:9.2f} x {recorded / seeds:11.6f}"
+        )
+    benchmark.pedantic(lambda: None)
+    with capsys.disabled():
+        print(f"\n  {_machine()}")
+        print("  Hopper, 20 updates per environment step: seconds per environment step")
+        print(f"  one seed on the processor: {cpu:.4f}; published, per seed: {PUBLISHED}")
+        print("    seeds    launched     graph   faster  one seed's     per seed")
+        print("\n".join(lines))
