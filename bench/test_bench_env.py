@@ -95,7 +95,7 @@ class Contest:
         states = []
         self.env.step(actions[0])
         for action in actions:
-            states.append(self.env._simulator.physics.copy())
+            states.append(self.env._simulation.native.physics.copy())
             taken["BatchEnv"] += timed(lambda a=action: self.env.step(a))
         control = self._physics.bind("ctrl")
         self._physics.step(nstep=self._frame_skip)

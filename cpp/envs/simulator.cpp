@@ -77,7 +77,8 @@ void Simulator::begin_episode(const mjModel* m, mjData* d, int env, const double
   elapsed[env] = 0;
   task_->observe(m, d, &observations[std::size_t(env) * task_->observation_size()]);
   task_->remember(m, d, memory.data() + std::size_t(env) * task_->memory_size());
-  task_->locate(m, d, info.data() + std::size_t(env) * info_size_);
+  double* const own_info = info.data() + std::size_t(env) * info_size_;
+  std::fill(task_->locate(m, d, own_info), own_info + info_size_, 0.0);
 }
 
 void Simulator::advance(const mjModel* m, mjData* d, int env, const Call& call) {

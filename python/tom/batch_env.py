@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -16,12 +16,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from tom import task_arguments
-from tom._libraries import _native
-from tom.array_state import load_arrays, save_arrays
 from tom.one_caller import OneCaller
 from tom.replay import ReplayBuffer
+from tom.simulation import Simulation
 from tom.simulator_trouble import describe
-from tom.start_states import StartStates
 from tom.vector_arguments import (
     actions_of,
     counts_of,
@@ -33,15 +31,6 @@ from tom.vector_arguments import (
 from tom.vector_info import InfoLayout, final_infos
 
 Array = npt.NDArray[np.float64]
-_RESULTS = (
-    "observations",
-    "final_observations",
-    "rewards",
-    "terminations",
-    "truncations",
-    "troubles",
-    "info",
-)
 
 
 class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
@@ -60,13 +49,6 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
     """
 
     can_save_state = True
-    _observations: Array
-    _final_observations: Array
-    _rewards: Array
-    _terminations: npt.NDArray[np.bool_]
-    _truncations: npt.NDArray[np.bool_]
-    _troubles: npt.NDArray[np.uint8]
-    _info: Array
 
     def __init__(
         self,
@@ -97,50 +79,29 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         task = task_arguments.resolve(id, gymnasium_kwargs)
         limit = time_limit_of(max_episode_steps, task.spec.max_episode_steps)
         num_envs, num_threads = counts_of(num_envs, num_threads)
-        self._simulator = _native.Simulator(
-            task=task.name,
-            xml_path=task.xml_path,
-            arguments=task.rest,
-            num_envs=num_envs,
-            num_threads=num_threads,
-            frame_skip=task.frame_skip,
-            max_episode_steps=max(limit, 0),
-        )
-        # The results of the last call, live.
-        for name in _RESULTS:
-            setattr(self, f"_{name}", getattr(self._simulator, name))
-        self._starts = StartStates(
-            task.name,
-            num_envs,
-            scale=task.rest.get("reset_noise_scale", 0.0),
-            positions=self._simulator.initial_positions,
-            num_velocities=self._simulator.nv,
-        )
-        self._infos = InfoLayout(self._simulator.info_fields)
+        self._simulation = Simulation(task, num_envs, num_threads, limit)
+        native = self._simulation.native
+        self._infos = InfoLayout(native.info_fields)
         self._one_caller.is_open = True
 
         self.num_envs = num_envs
-        self.num_threads = self._simulator.num_threads
+        self.num_threads = native.num_threads
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.spec = copy.deepcopy(task.spec)
         self.spec.kwargs.update(gymnasium_kwargs)
         self.spec.max_episode_steps = None if limit == -1 else limit
         self.metadata = {
             "render_modes": [],
-            "render_fps": int(np.round(1.0 / self._simulator.dt)),
+            "render_fps": int(np.round(1.0 / native.dt)),
             "autoreset_mode": self.autoreset_mode,
         }
-        low, high = self._simulator.control_range.astype(np.float32).T
+        low, high = native.control_range.astype(np.float32).T
         self.single_action_space = Box(low=low, high=high, dtype=np.float32)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._action_shape = (num_envs, low.size)
-        size = self._observation_size = self._observations.shape[1]
+        size = self._observation_size = self._simulation.observations.shape[1]
         self.single_observation_space = Box(-np.inf, np.inf, (size,), np.float64)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-
-        self._started = np.zeros(num_envs, dtype=np.bool_)
-        self._all_started = False
-        self._set_episode_over(np.zeros(num_envs, dtype=np.bool_))
 
     # ------------------------------------------------------------------ stepping
 
@@ -164,12 +125,11 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         with self._one_caller:
             seeds = seeds_of(seed, self.num_envs)
             mask = reset_mask_of(options, self.num_envs)
-            self._starts.seed(seeds, mask)
-            self._begin_episodes(mask)
-            self._final_observations[mask] = self._observations[mask]
-            infos: dict[str, Any] = {}
-            self._infos.unpack(infos, self._info, None if mask.all() else mask)
-            return self._observations.copy(), infos
+            simulation = self._simulation
+            simulation.begin(mask, seeds)
+            simulation.final_observations[mask] = simulation.observations[mask]
+            infos = self._infos.unpack(simulation.info, only=None if mask.all() else mask)
+            return simulation.observations.copy(), infos
 
     def step(
         self, actions: npt.NDArray[np.float32], *, into: ReplayBuffer | None = None
@@ -194,40 +154,31 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             gymnasium.error.ResetNeeded: an episode must be started with `reset` first.
         """
         with self._one_caller:
-            simulator, info = self._simulator, self._info
             actions = actions_of(actions, self._action_shape)
             self._require_started()
             if into is not None and not isinstance(into, ReplayBuffer):
                 raise TypeError(f"into is a {type(into).__name__}, but it must be a ReplayBuffer.")
-            buffer = None if into is None else into._buffer
-            restart, restarting = self._episode_over, self._any_over
-            if restarting:
-                self._starts.draw(restart)
-            troubled, ended = simulator.step(actions, restart, self._starts.rows, buffer)
+            simulation = self._simulation
+            restarted = simulation.episode_over if simulation.any_over else None
+            troubled, ended = simulation.step(actions, None if into is None else into._buffer)
 
-            messages = list(describe(self._troubles, simulator.error)) if troubled else ()
-            rewards = self._rewards.copy()
-            terminations = self._terminations.copy()
-            truncations = self._truncations.copy()
-            infos: dict[str, Any] = {}
-            if restarting:
-                self._infos.unpack(infos, info, restart)
-                if not restart.all():
-                    self._infos.unpack(infos, info, ~restart, actions.dtype)
-            elif ended and self.autoreset_mode is AutoresetMode.SAME_STEP:
+            messages: Iterable[str] = ()
+            if troubled:
+                messages = list(describe(simulation.troubles, simulation.native.error))
+            rewards = simulation.rewards.copy()
+            terminations = simulation.terminations.copy()
+            truncations = simulation.truncations.copy()
+            if ended and self.autoreset_mode is AutoresetMode.SAME_STEP:
                 over = terminations | truncations
-                final: dict[str, Any] = {}
-                self._infos.unpack(final, info, over, actions.dtype)
-                infos = final_infos(self._final_observations, final, over)
-                if ended < self.num_envs:
-                    self._infos.unpack(infos, info, ~over, actions.dtype)
-                self._begin_episodes(over)
-                self._infos.unpack(infos, info, over)
+                last = self._infos.unpack(simulation.info, actions.dtype, only=over)
+                infos = final_infos(simulation.final_observations, last, over)
+                simulation.begin(over)
+                infos |= self._infos.unpack(simulation.info, actions.dtype, begun=over)
             else:
-                self._infos.unpack(infos, info, None, actions.dtype)
-            if restarting or (ended and self.autoreset_mode is not AutoresetMode.SAME_STEP):
-                self._set_episode_over(terminations | truncations)
-            observations = self._observations.copy()
+                infos = self._infos.unpack(simulation.info, actions.dtype, begun=restarted)
+                if ended or restarted is not None:
+                    simulation.restart_later()
+            observations = simulation.observations.copy()
             for message in messages:  # last, as a warning may be made an error
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
             return observations, rewards, terminations, truncations, infos
@@ -235,7 +186,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
     @property
     def observations(self) -> Array:
         """Where every sub-environment now is: `[N, O]`, a copy."""
-        return self._observations.copy()
+        return self._simulation.observations.copy()
 
     @property
     def final_observations(self) -> Array:
@@ -244,7 +195,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         In the rows whose episode ended this is the episode's true last observation, whatever the
         autoreset mode; in rows that were only reset it is the first observation.
         """
-        return self._final_observations.copy()
+        return self._simulation.final_observations.copy()
 
     def terminated(self, observations: Any) -> Any:
         """Evaluate the task's termination rule on observations, such as a model's predictions.
@@ -265,14 +216,14 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             flags = self.terminated(observations.detach().cpu().numpy())
             return torch.from_numpy(flags).to(observations.device)
         rows, shape = observations_of(observations, self._observation_size)
-        return self._simulator.terminated(rows).reshape(shape)
+        return self._simulation.native.terminated(rows).reshape(shape)
 
     # ------------------------------------------------------------------ saving
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return everything that the future depends on, as tensors with leading axis N."""
         with self._one_caller:
-            return save_arrays(self._state_arrays())
+            return self._simulation.state_dict()
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Go back to a saved state; what follows is then what followed it.
@@ -282,30 +233,14 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
                 was changed.
         """
         with self._one_caller:
-            arrays = self._state_arrays()
-            load_arrays(arrays, state)
-            self._starts.decode(arrays["generators"])
-            self._all_started = bool(self._started.all())
-            self._set_episode_over(self._episode_over)
-
-    def _state_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {
-            "physics": self._simulator.physics,
-            "memory": self._simulator.memory,
-            "elapsed": self._simulator.elapsed,
-            "observations": self._observations,
-            "final_observations": self._final_observations,
-            "started": self._started,
-            "episode_over": self._episode_over,
-            "generators": self._starts.encode(),
-        }
+            self._simulation.load_state_dict(state)
 
     # ------------------------------------------------------------------ Gymnasium's remaining API
 
     @property
     def np_random(self) -> Any:
         """The random generators of the sub-environments, a tuple."""
-        return tuple(self._starts.generator(i)[0] for i in range(self.num_envs))
+        return tuple(self._simulation.starts.generator(i)[0] for i in range(self.num_envs))
 
     @np_random.setter
     def np_random(self, value: Any) -> None:
@@ -314,7 +249,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
     @property
     def np_random_seed(self) -> Any:
         """The seeds of the sub-environments' generators, a tuple; -1 where unknown."""
-        return tuple(self._starts.generator(i)[1] for i in range(self.num_envs))
+        return tuple(self._simulation.starts.generator(i)[1] for i in range(self.num_envs))
 
     def __enter__(self) -> Self:
         """Return the environment; leaving the `with` block closes it."""
@@ -330,34 +265,16 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             return
         with self._one_caller:
             self._one_caller.is_open = False
-            for name in _RESULTS:  # copies, as the live ones keep the simulator in memory
-                setattr(self, f"_{name}", getattr(self, f"_{name}").copy())
-            del self._simulator
-
-    # ------------------------------------------------------------------ inner parts
-
-    def _set_episode_over(self, over: npt.NDArray[np.bool_]) -> None:
-        self._episode_over = over
-        self._any_over = bool(over.any())
+            self._simulation.close()
 
     def _require_started(self) -> None:
-        if not self._all_started:
+        simulation = self._simulation
+        if not simulation.all_started:
             raise ResetNeeded("call reset() before the first step().")
-        if self.autoreset_mode is AutoresetMode.DISABLED and self._any_over:
+        if simulation.any_over and self.autoreset_mode is AutoresetMode.DISABLED:
             raise ResetNeeded(
-                f"the episodes of sub-environments {np.flatnonzero(self._episode_over).tolist()} "
-                "are over; with AutoresetMode.DISABLED, call "
-                "reset(options={'reset_mask': terminated | truncated}) first."
-            )
-
-    def _begin_episodes(self, mask: npt.NDArray[np.bool_]) -> None:
-        self._starts.draw(mask)
-        failed = self._simulator.reset(mask, self._starts.rows)
-        self._started[mask] = not failed
-        self._all_started = bool(self._started.all())
-        self._set_episode_over(self._episode_over & ~mask)
-        if failed:
-            messages = (f"{i}: {self._simulator.error(i)}" for i in np.flatnonzero(mask).tolist())
-            raise RuntimeError(
-                f"MuJoCo cannot start an episode in simulation {'; '.join(messages)}"
+                "the episodes of sub-environments "
+                f"{np.flatnonzero(simulation.episode_over).tolist()} are over; with "
+                "AutoresetMode.DISABLED, call reset(options={'reset_mask': terminated | "
+                "truncated}) first."
             )

@@ -15,41 +15,43 @@ from gymnasium.utils import seeding
 from tom.generator_state import GENERATOR_BYTES, decode_generator, encode_generator
 
 Array = npt.NDArray[np.float64]
-# (generator, Gymnasium's `reset_noise_scale`, the model's positions [nq], nv) -> [nq + nv]
-ResetNoise = Callable[[np.random.Generator, float, Array, int], Array]
+# (generator, Gymnasium's `reset_noise_scale`, the model's positions [nq], row [nq + nv] to fill)
+ResetNoise = Callable[[np.random.Generator, float, Array, Array], None]
 
 
-def _uniform(rng: np.random.Generator, scale: float, positions: Array, nv: int) -> Array:
-    qpos = positions + rng.uniform(low=-scale, high=scale, size=positions.size)
-    qvel = rng.uniform(low=-scale, high=scale, size=nv)
-    return np.concatenate((qpos, qvel))
+def _uniform(rng: np.random.Generator, scale: float, positions: Array, row: Array) -> None:
+    row[:] = rng.uniform(low=-scale, high=scale, size=row.size)
+    row[: positions.size] += positions
 
 
-def _normal_velocity(rng: np.random.Generator, scale: float, positions: Array, nv: int) -> Array:
-    qpos = positions + rng.uniform(low=-scale, high=scale, size=positions.size)
-    qvel = scale * rng.standard_normal(nv)
-    return np.concatenate((qpos, qvel))
+def _normal_velocity(rng: np.random.Generator, scale: float, positions: Array, row: Array) -> None:
+    qpos, qvel = row[: positions.size], row[positions.size :]
+    qpos[:] = rng.uniform(low=-scale, high=scale, size=qpos.size)
+    qpos += positions
+    rng.standard_normal(out=qvel)
+    qvel *= scale
 
 
-def _reacher(rng: np.random.Generator, scale: float, positions: Array, nv: int) -> Array:
-    qpos = rng.uniform(low=-0.1, high=0.1, size=positions.size) + positions
+def _reacher(rng: np.random.Generator, scale: float, positions: Array, row: Array) -> None:
+    qpos, qvel = row[: positions.size], row[positions.size :]
+    qpos[:] = rng.uniform(low=-0.1, high=0.1, size=qpos.size) + positions
     while np.linalg.norm(goal := rng.uniform(low=-0.2, high=0.2, size=2)) >= 0.2:
         pass
     qpos[-2:] = goal
-    qvel = rng.uniform(low=-0.005, high=0.005, size=nv)
+    qvel[:] = rng.uniform(low=-0.005, high=0.005, size=qvel.size)
     qvel[-2:] = 0
-    return np.concatenate((qpos, qvel))
 
 
-def _pusher(rng: np.random.Generator, scale: float, positions: Array, nv: int) -> Array:
+def _pusher(rng: np.random.Generator, scale: float, positions: Array, row: Array) -> None:
+    qpos, qvel = row[: positions.size], row[positions.size :]
     while True:
         x = rng.uniform(low=-0.3, high=0, size=1)
         y = rng.uniform(low=-0.2, high=0.2, size=1)
         if np.linalg.norm(cylinder := np.concatenate((x, y))) > 0.17:
             break
-    qvel = rng.uniform(low=-0.005, high=0.005, size=nv)
+    qpos[:-4], qpos[-4:-2], qpos[-2:] = positions[:-4], cylinder, 0
+    qvel[:] = rng.uniform(low=-0.005, high=0.005, size=qvel.size)
     qvel[-4:] = 0
-    return np.concatenate((positions[:-4], cylinder, (0, 0), qvel))
 
 
 # Tasks that are not listed draw positions and velocities uniformly.
@@ -72,7 +74,6 @@ class StartStates:
         self._noise = _RESET_NOISE.get(task, _uniform)
         self._scale = scale
         self._positions = positions
-        self._nv = num_velocities
         # None: not used yet; seeded from the operating system when first used, as in Gymnasium
         self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
         self.rows: Array = np.zeros((num_envs, positions.size + num_velocities))
@@ -94,7 +95,7 @@ class StartStates:
         """Draw new first states in the rows of `mask` [N]."""
         for i in np.flatnonzero(mask):
             rng, _ = self.generator(int(i))
-            self.rows[i] = self._noise(rng, self._scale, self._positions, self._nv)
+            self._noise(rng, self._scale, self._positions, self.rows[i])
 
     def encode(self) -> npt.NDArray[np.uint8]:
         """Return the states of all generators, `[N, GENERATOR_BYTES]`; zeros: not used yet."""

@@ -30,51 +30,45 @@ class InfoLayout:
             if vector or kind != "float64"
         ]
 
-    def _arrays(
-        self, columns: npt.NDArray[np.float64], action_type: npt.DTypeLike | None
-    ) -> list[npt.NDArray[Any]]:
-        """One array over all sub-environments for each field; after a reset, for the first few."""
-        table = list(columns.T.copy())  # one copy for all: the fields are its rows
-        arrays: list[npt.NDArray[Any]] = [table[begin] for begin in self._begins]
-        if action_type is None:
-            del arrays[self._at_reset :]
-        for i, where, kind, vector in self._special:
-            if i >= len(arrays):
-                break
-            if vector:
-                arrays[i] = columns[:, where].copy()
-            else:
-                arrays[i] = arrays[i].astype(action_type if kind == "action" else kind)
-        return arrays
-
     def unpack(
         self,
-        infos: dict[str, Any],
         columns: npt.NDArray[np.float64],
-        mask: npt.NDArray[np.bool_] | None,
         action_type: npt.DTypeLike | None = None,
-    ) -> None:
-        """Add to `infos` what the sub-environments in `mask` [N], or all of them, report.
+        *,
+        begun: npt.NDArray[np.bool_] | None = None,
+        only: npt.NDArray[np.bool_] | None = None,
+    ) -> dict[str, Any]:
+        """Return the infos of one call.
 
-        They have made a step by actions of `action_type`, or, if it is None, begun an episode.
+        Args:
+            columns: the info matrix. A reset fills the columns that it reports and zeroes the rest.
+            action_type: type of the actions by which steps were made; None: none were made.
+            begun: the sub-environments `[N]` that have just begun an episode and report what a
+                reset does; None: none has.
+            only: the sub-environments `[N]` that report at all; None: all do.
         """
-        arrays = self._arrays(columns, action_type)
-        masks = np.ones((len(arrays), len(columns)), dtype=np.bool_)
-        if mask is None:
-            infos.update(zip(self._names, arrays, strict=False))
-            infos.update(zip(self._mask_names, masks, strict=False))
-            return
-        masks &= mask
-        for name, mask_name, values, reported in zip(
-            self._names, self._mask_names, arrays, masks, strict=False
-        ):
-            merged = infos.get(name)
-            if merged is None:
-                merged = np.zeros_like(values)
+        table = columns.T.copy()  # one copy for all: the fields are its rows
+        if only is not None:
+            table[:, ~only] = 0.0
+        nobody_stepped = action_type is None or (begun is not None and bool(begun.all()))
+        count = self._at_reset if nobody_stepped else len(self._names)
+        reported = np.ones((count, len(columns)), dtype=np.bool_)
+        if only is not None:
+            reported &= only
+        if begun is not None:
+            reported[self._at_reset :] &= ~begun
+        rows = list(table)
+        arrays: list[npt.NDArray[Any]] = [rows[begin] for begin in self._begins[:count]]
+        for i, where, kind, vector in self._special:
+            if i >= count:
+                break
+            if vector:
+                arrays[i] = table[where].T.copy()
             else:
-                reported |= infos[mask_name]
-            merged[mask] = values[mask]
-            infos[name], infos[mask_name] = merged, reported
+                arrays[i] = arrays[i].astype(action_type if kind == "action" else kind)
+        infos: dict[str, Any] = dict(zip(self._names, arrays, strict=False))
+        infos.update(zip(self._mask_names, reported, strict=False))
+        return infos
 
 
 def final_infos(
