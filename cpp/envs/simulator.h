@@ -74,8 +74,8 @@ class Simulator {
   // Results of the last call.
   std::vector<double> observations;        // [N, observation_size] where each simulation now is
   std::vector<double> final_observations;  // [N, observation_size] where its last step led
-  std::vector<double> info;  // [N, info_size], the task's fields in order; 0 what a reset omits
-  std::vector<double> rewards;             // [N]
+  std::vector<double> info;     // [N, info_size], the task's fields in order; 0 what a reset omits
+  std::vector<double> rewards;  // [N]
   std::vector<std::uint8_t> terminations, truncations, troubles;  // [N]
   int info_size() const { return info_size_; }
 
