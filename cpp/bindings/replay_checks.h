@@ -15,7 +15,7 @@ namespace tom {
 
 namespace py = pybind11;
 using replay::ReplayBuffer;
-using replay::WeightTree;
+using replay::Leaves;
 using Slots = py::array_t<std::int64_t>;
 using Rows = py::array_t<float>;
 
@@ -65,7 +65,7 @@ template <class T>
 inline void check_weights(const T* w, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     const auto value = static_cast<double>(w[i]);
-    if (!WeightTree::is_weight(value)) throw_bad_weight(i, value);
+    if (!Leaves::is_weight(value)) throw_bad_weight(i, value);
   }
 }
 

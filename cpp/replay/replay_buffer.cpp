@@ -33,6 +33,12 @@ std::size_t ReplayBuffer::size() const {
   return std::min<std::uint64_t>(rows_.settled(), rows_.capacity());
 }
 
+// (At least: a claim may be on its way. Its slot has never been stored in a tree that is idle.)
+std::size_t ReplayBuffer::used_slots() const {
+  const std::size_t claimed = std::min<std::uint64_t>(rows_.claimed(), capacity());
+  return std::max(claimed, used_before_restore_);
+}
+
 std::size_t ReplayBuffer::append(const float* rows, std::size_t n,
                                  std::span<const double> weights) {
   const std::uint64_t ticket = claim(n);
@@ -59,7 +65,7 @@ std::size_t ReplayBuffer::publish(std::uint64_t ticket, std::size_t n,
 template <class T>
 bool ReplayBuffer::set_weights(std::span<const T> weights) {
   Hold taken = generations_.take_idle();
-  if (!taken.tree().rebuild(weights)) return false;
+  if (!taken.tree().rebuild(weights, used_slots())) return false;
   generations_.publish(std::move(taken), weights.size(),
                        [this](const WeightTree& from, WeightTree& to, std::size_t begin) {
                          inherit_weights(from, to, begin);
@@ -183,7 +189,9 @@ double ReplayBuffer::effective_sample_size() const {
 bool ReplayBuffer::restore(const float* rows, std::span<const double> weights,
                            std::uint64_t total_appended, std::uint64_t seed, std::uint64_t calls) {
   Hold taken = generations_.take_idle();
-  if (!taken.tree().rebuild(weights)) return false;
+  const std::size_t used = used_slots();
+  if (!taken.tree().rebuild(weights, std::max(used, weights.size()))) return false;
+  used_before_restore_ = used;
   rows_.restore(rows, total_appended);
   const auto nothing = [](const WeightTree&, WeightTree&, std::size_t) {};
   generations_.publish(std::move(taken), capacity(), nothing);

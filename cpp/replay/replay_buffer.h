@@ -40,7 +40,7 @@ class ReplayBuffer {
   // overwritten; one that begins after this call returned is kept; one that overlaps is applied
   // before or after it, and is not lost in slots beyond. For the moment between the swap and the
   // return, slots beyond weights.size() may count as weight 0. Returns false, and changes nothing,
-  // if a weight is not finite, is negative, or exceeds WeightTree::kMaxWeight.
+  // if a weight is not finite, is negative, or exceeds Leaves::kMaxWeight.
   template <class T>
   bool set_weights(std::span<const T> weights);
 
@@ -96,10 +96,12 @@ class ReplayBuffer {
                std::uint64_t seed, std::uint64_t calls);
 
  private:
+  std::size_t used_slots() const;  // the slots below have perhaps been stored, those from it on never
   void inherit_weights(const WeightTree& from, WeightTree& to, std::size_t begin) const;
 
   RowStore rows_;
   Generations generations_;
+  std::size_t used_before_restore_ = 0;  // changed only by `restore`
   Atomic<std::uint64_t> seed_;
   alignas(64) Atomic<std::uint64_t> calls_{0};
 };

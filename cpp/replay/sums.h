@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <type_traits>
 
 #include "replay/atomic.h"
@@ -44,9 +43,35 @@ inline std::uint64_t relaxed_bits(std::uint64_t& x) {
   return AtomicRef<std::uint64_t>(x).load(std::memory_order_relaxed);
 }
 
+#ifdef TOM_VECTOR_LOADS
+// Eight words or doubles, or sixteen half words, at an aligned address. Each is loaded or stored
+// whole, as x86-64 never splits an aligned lane of up to eight bytes of a vector access; the
+// assembly keeps the compiler from assuming more, as relaxed atomic accesses would, which it does
+// not know how to combine into a vector.
+inline __m512i relaxed_sixteen(const std::uint32_t* from) {
+  __m512i v;
+  asm("vmovdqa64 %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const __m512i_u*>(from)));
+  return v;
+}
+inline __m512i relaxed_eight(const std::uint64_t* from) {
+  __m512i v;
+  asm("vmovdqa64 %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const __m512i_u*>(from)));
+  return v;
+}
+inline __m512d relaxed_eight(const double* from) {
+  __m512d v;
+  asm("vmovapd %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const __m512d_u*>(from)));
+  return v;
+}
+inline void relaxed_eight(std::uint64_t* to, __m512d value) {
+  asm("vmovapd %1, %0" : "=m"(*reinterpret_cast<__m512d_u*>(to)) : "v"(value));
+}
+#endif
+
 // The sum of 16 weights is made in one fixed order: the halves are added, then the halves of the
 // sum, and so on. A rewrite sums eight blocks together, from the eight vectors that the first
-// addition left; an update sums one, from single loads.
+// addition left; an update sums one.
+// (0.0 at the end, as the sum of a block of which all weights are -0.0 would be -0.0.)
 inline Eight block_sums(const std::array<Eight, 8>& s) {
   const auto quads = [&](std::size_t i) {
     return __builtin_shufflevector(s[i], s[i + 1], 0, 1, 2, 3, 8, 9, 10, 11) +
@@ -58,40 +83,21 @@ inline Eight block_sums(const std::array<Eight, 8>& s) {
   };
   const Eight first = pairs(quads(0), quads(2)), second = pairs(quads(4), quads(6));
   return __builtin_shufflevector(first, second, 0, 2, 4, 6, 8, 10, 12, 14) +
-         __builtin_shufflevector(first, second, 1, 3, 5, 7, 9, 11, 13, 15);
+         __builtin_shufflevector(first, second, 1, 3, 5, 7, 9, 11, 13, 15) + 0.0;
 }
-// (0.0 at the end, as the sum of a block of which no slot was ever set would be -0.0.)
-inline double block_sum(double* w) {
-  const auto s = [w](std::size_t i) { return relaxed(w[i]) + relaxed(w[i + 8]); };
-  return (((s(0) + s(4)) + (s(2) + s(6))) + ((s(1) + s(5)) + (s(3) + s(7)))) + 0.0;
-}
-
-// Writes to before[i] the sum of the totals left of i, for 16 totals, and returns the sum of all.
-// In fours, as one long chain of additions would take twice as long.
-inline double node_sum(double* totals, std::uint64_t* before) {
-  const auto write = [before](std::size_t i, double sum) {
-    AtomicRef<std::uint64_t>(before[i]).store(bits(sum), std::memory_order_relaxed);
-  };
-  double sum = 0.0;
-  for (std::size_t i = 0; i < kFan; i += 4) {
-    const double one = relaxed(totals[i]);
-    const double two = one + relaxed(totals[i + 1]);
-    const double three = two + relaxed(totals[i + 2]);
-    const double four = three + relaxed(totals[i + 3]);
-    write(i, sum);
-    write(i + 1, sum + one);
-    write(i + 2, sum + two);
-    write(i + 3, sum + three);
-    sum += four;
-  }
-  return sum;
+inline double block_sum(const Eight& s) {
+  const Four quads = __builtin_shufflevector(s, s, 0, 1, 2, 3) +
+                     __builtin_shufflevector(s, s, 4, 5, 6, 7);
+  return (quads[0] + quads[2]) + (quads[1] + quads[3]) + 0.0;
 }
 
-// The same sums in the same order, four fours at once, for a tree that no other thread can see.
-inline double node_sum_alone(const double* totals, std::uint64_t* before) {
+// For 16 totals, given in halves: the sums of those to the left of each, and the sum of all. In
+// fours, as one long chain of additions would take twice as long.
+struct NodeSums {
   Eight low, high;
-  std::memcpy(&low, totals, sizeof low);
-  std::memcpy(&high, totals + 8, sizeof high);
+  double sum;
+};
+inline NodeSums node_sums(const Eight& low, const Eight& high) {
   // Lane q is of the q-th four: its first entry, and the sums of its first two, three and four.
   const Four one = __builtin_shufflevector(low, high, 0, 4, 8, 12);
   const Four two = one + __builtin_shufflevector(low, high, 1, 5, 9, 13);
@@ -104,28 +110,33 @@ inline double node_sum_alone(const double* totals, std::uint64_t* before) {
   };
   const Eight start = side_by_side(sum, sum + one);
   const Eight end = side_by_side(sum + two, sum + three);
-  low = __builtin_shufflevector(start, end, 0, 4, 8, 12, 1, 5, 9, 13);
-  high = __builtin_shufflevector(start, end, 2, 6, 10, 14, 3, 7, 11, 15);
-  std::memcpy(before, &low, sizeof low);
-  std::memcpy(before + 8, &high, sizeof high);
-  return third + four[3];
+  return {__builtin_shufflevector(start, end, 0, 4, 8, 12, 1, 5, 9, 13),
+          __builtin_shufflevector(start, end, 2, 6, 10, 14, 3, 7, 11, 15), third + four[3]};
 }
 
+// Writes to before[i] the sum of the totals left of i, for 16 totals, and returns the sum of all.
+inline double sum_node(double* totals, std::uint64_t* before) {
 #ifdef TOM_VECTOR_LOADS
-// Eight words or doubles at an aligned address. Each is loaded whole, as x86-64 never splits an
-// aligned eight-byte lane of a vector access; the assembly keeps the compiler from assuming more,
-// as relaxed atomic loads would, which it does not know how to combine into a vector.
-inline __m512i relaxed_eight(const std::uint64_t* from) {
-  __m512i v;
-  asm("vmovdqa64 %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const __m512i_u*>(from)));
-  return v;
-}
-inline __m512d relaxed_eight(const double* from) {
-  __m512d v;
-  asm("vmovapd %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const __m512d_u*>(from)));
-  return v;
-}
+  const NodeSums sums = node_sums(relaxed_eight(totals), relaxed_eight(totals + 8));
+  relaxed_eight(before, sums.low);
+  relaxed_eight(before + 8, sums.high);
+#else
+  Eight low, high;
+  for (std::size_t i = 0; i < 8; ++i) {
+    low[i] = relaxed(totals[i]);
+    high[i] = relaxed(totals[i + 8]);
+  }
+  const NodeSums sums = node_sums(low, high);
+  const auto write = [before](std::size_t i, double sum) {
+    AtomicRef<std::uint64_t>(before[i]).store(bits(sum), std::memory_order_relaxed);
+  };
+  for (std::size_t i = 0; i < 8; ++i) {
+    write(i, sums.low[i]);
+    write(i + 8, sums.high[i]);
+  }
 #endif
+  return sums.sum;
+}
 
 // Position of the last of 16 increasing numbers that is <= x, if the first is 0 <= x. It counts
 // instead of branching, as the branches could not be predicted.
@@ -148,8 +159,8 @@ inline std::size_t last_at_most(std::uint64_t* before, std::uint64_t x) {
 // The position i of the first positive weight whose running sum w_0 + ... + w_i exceeds `target`,
 // or 16 if there is none. The sums are made in three doubling steps within each half, then the
 // first half's total is added to the second's: in the same order with vectors and without.
-inline std::size_t covering(double* leaves, double target) {
 #ifdef TOM_VECTOR_LOADS
+inline std::size_t covering(const __m512d low, const __m512d high, double target) {
   const auto shifted = [](const __m512d v, auto lanes) {
     return _mm512_castsi512_pd(
         _mm512_alignr_epi64(_mm512_castpd_si512(v), _mm512_setzero_si512(), 8 - lanes.value));
@@ -159,7 +170,6 @@ inline std::size_t covering(double* leaves, double target) {
     const __m512d four = two + shifted(two, std::integral_constant<int, 2>());
     return four + shifted(four, std::integral_constant<int, 4>());
   };
-  const __m512d low = relaxed_eight(leaves), high = relaxed_eight(leaves + 8);
   const __m512d first = running(low);
   const __m512d total = _mm512_permutexvar_pd(_mm512_set1_epi64(7), first);
   const __m512d second = running(high) + total;
@@ -170,9 +180,10 @@ inline std::size_t covering(double* leaves, double target) {
   };
   return static_cast<std::size_t>(
       std::countr_zero(found(first, low) | found(second, high) << 8 | 1U << kFan));
+}
 #else
-  std::array<double, kFan> w, sums;
-  for (std::size_t i = 0; i < kFan; ++i) sums[i] = w[i] = relaxed(leaves[i]);
+inline std::size_t covering(const std::array<double, kFan>& w, double target) {
+  std::array<double, kFan> sums = w;
   for (const std::size_t step : {1, 2, 4}) {
     for (std::size_t i = kFan; i-- > 0;) {
       if (i % 8 >= step) sums[i] += sums[i - step];
@@ -183,7 +194,7 @@ inline std::size_t covering(double* leaves, double target) {
     if (w[i] > 0.0 && sums[i] > target) return i;
   }
   return kFan;
-#endif
 }
+#endif
 
 }  // namespace tom::replay

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
 
 namespace tom::replay {
 namespace {
@@ -27,23 +26,17 @@ std::size_t padded_sum(std::size_t capacity) {
   return sum;
 }
 
-template <class T>
-void load_eight(const T* from, Eight& w) {
-  using Narrow [[gnu::vector_size(8 * sizeof(T))]] = T;
-  Narrow narrow;
-  std::memcpy(&narrow, from, sizeof narrow);
-  w = __builtin_convertvector(narrow, Eight);
-}
-
 // See weight_tree.h: `compute` sums the children and stores what it finds.
+bool try_advance(const AtomicRef<std::uint64_t>& stamp, std::uint64_t& seen) {
+  return stamp.compare_exchange_strong(seen, seen + 1, std::memory_order_acq_rel,
+                                       std::memory_order_acquire);
+}
 template <class Compute>
-void advance_stamp(std::uint64_t& word, const Compute& compute) {
-  const AtomicRef<std::uint64_t> stamp(word);
+void advance(const AtomicRef<std::uint64_t>& stamp, const Compute& compute) {
   std::uint64_t seen = stamp.load(std::memory_order_acquire);
   do {
     compute();
-  } while (!stamp.compare_exchange_strong(seen, seen + 1, std::memory_order_acq_rel,
-                                          std::memory_order_acquire));
+  } while (!try_advance(stamp, seen));
 }
 
 // Keeps one of each run of equal numbers, and most of those that come again later: a small table
@@ -62,45 +55,10 @@ void drop_repeats(std::vector<std::size_t>& numbers) {
   numbers.resize(kept);
 }
 
-// Copies whole eights of blocks and sums them; the caller does the rest. Returns the number of
-// blocks done: 0 if a weight may be bad or -0.0, for which the caller looks at each. A negative
-// one shows in the sign bit of all words together, and NaN, infinity and too large a weight show in
-// the sums.
-template <class T>
-std::size_t copy_and_sum(std::span<const T> weights, double* leaves, double* totals) {
-  const std::size_t full = weights.size() / kFan / 8 * 8;
-  EightWords signs = {};
-  using Flags [[gnu::vector_size(64)]] = std::int64_t;  // what a comparison gives
-  Flags in_range = ~Flags{};
-  const auto copy = [&](std::size_t at) {
-    Eight w;
-    load_eight(weights.data() + at, w);
-    std::memcpy(leaves + at, &w, sizeof w);
-    EightWords words;
-    std::memcpy(&words, &w, sizeof w);
-    signs |= words;
-    return w;
-  };
-  for (std::size_t block = 0; block < full; block += 8) {
-    std::array<Eight, 8> halves;
-    for (std::size_t i = 0; i < 8; ++i) {
-      const std::size_t at = (block + i) * kFan;
-      halves[i] = copy(at);
-      halves[i] += copy(at + 8);
-    }
-    const Eight sums = block_sums(halves);
-    in_range &= sums <= WeightTree::kMaxWeight;
-    std::memcpy(totals + block, &sums, sizeof sums);
-  }
-  bool good = true;
-  for (std::size_t i = 0; i < 8; ++i) good = good && signs[i] >> 63 == 0 && in_range[i] != 0;
-  return good ? full : 0;
-}
-
 }  // namespace
 
 WeightTree::WeightTree(std::size_t capacity)
-    : leaves_(divide_up(capacity) * kFan),
+    : leaves_(capacity),
       totals_(padded_sum(capacity)),
       before_(padded_sum(capacity)),
       stamps_(padded_sum(capacity)) {
@@ -112,61 +70,35 @@ WeightTree::WeightTree(std::size_t capacity)
 }
 
 template <class T>
-bool WeightTree::rebuild(std::span<const T> weights) {
-  double* const leaves = leaves_.data();
-  double* const totals = levels_[0].totals;
-  bool good = true;
-  const std::size_t done = copy_and_sum(weights, leaves, totals);
-  for (std::size_t block = done; block < levels_[0].size; ++block) {
-    for (std::size_t slot = block * kFan; slot < (block + 1) * kFan; ++slot) {
-      const bool covered = slot < weights.size();
-      leaves[slot] = covered ? static_cast<double>(weights[slot]) + 0.0 : kUnset;
-      good = good && (!covered || is_weight(leaves[slot]));
-    }
-    totals[block] = block_sum(leaves + block * kFan);
-  }
-  if (!good) return false;
+bool WeightTree::rebuild(std::span<const T> weights, std::size_t used) {
+  if (!leaves_.assign(weights, used, levels_[0].totals)) return false;
+  std::size_t nodes = divide_up(used);
   for (std::size_t level = 0; level + 1 < levels_.size(); ++level) {
-    const Level& below = levels_[level];
-    for (std::size_t node = 0; node < levels_[level + 1].size; ++node) {
-      levels_[level + 1].totals[node] =
-          node_sum_alone(below.totals + node * kFan, below.before + node * kFan);
-    }
+    nodes = divide_up(nodes);
+    for (std::size_t node = 0; node < nodes; ++node) sum_node(level, node);
   }
   return true;
 }
 
-template bool WeightTree::rebuild(std::span<const float>);
-template bool WeightTree::rebuild(std::span<const double>);
+template bool WeightTree::rebuild(std::span<const float>, std::size_t);
+template bool WeightTree::rebuild(std::span<const double>, std::size_t);
 
-void WeightTree::store_if_unset(std::size_t slot, double weight) {
-  AtomicRef<double> leaf = this->leaf(slot);
-  double unset = kUnset;  // compare-and-swap compares bits, which tell -0.0 from 0.0
-  leaf.compare_exchange_strong(unset, weight + 0.0, std::memory_order_relaxed);
-}
-
-bool WeightTree::is_set(std::size_t slot) const {
-  return bits(leaf(slot).load(std::memory_order_relaxed)) != bits(kUnset);
-}
-
-double WeightTree::sum_node(std::size_t level, std::size_t node) {
-  return node_sum(levels_[level].totals + node * kFan, levels_[level].before + node * kFan);
+void WeightTree::sum_node(std::size_t level, std::size_t node) {
+  const Level& children = levels_[level];
+  relaxed(levels_[level + 1].totals[node],
+          replay::sum_node(children.totals + node * kFan, children.before + node * kFan));
 }
 
 void WeightTree::refresh_blocks(std::size_t first, std::size_t last) {
   const std::size_t node = first / kFan;
-  const Level& above = levels_[1];
-  advance_stamp(above.stamps[node], [&] {
-    for (std::size_t block = first; block <= last; ++block) {
-      relaxed(levels_[0].totals[block], block_sum(leaves_.data() + block * kFan));
-    }
-    relaxed(above.totals[node], sum_node(0, node));
+  advance(stamp(0, node), [&] {
+    for (std::size_t block = first; block <= last; ++block) sum_block(block);
+    sum_node(0, node);
   });
 }
 
 void WeightTree::refresh_node(std::size_t level, std::size_t node) {
-  const Level& above = levels_[level + 1];
-  advance_stamp(above.stamps[node], [&] { relaxed(above.totals[node], sum_node(level, node)); });
+  advance(stamp(level, node), [&] { sum_node(level, node); });
 }
 
 void WeightTree::refresh_range(std::size_t begin, std::size_t end) {
@@ -184,24 +116,40 @@ void WeightTree::refresh_range(std::size_t begin, std::size_t end) {
 }
 
 void WeightTree::update(std::span<const std::int64_t> slots, std::span<const double> weights) {
-  std::vector<std::size_t> nodes(slots.size());  // before the first store: memory may run out
+  std::vector<std::size_t> blocks(slots.size());  // before the first store: memory may run out
+  std::vector<std::size_t> nodes(slots.size());
+  std::vector<std::uint64_t> seen(slots.size());
   for (std::size_t i = 0; i < slots.size(); ++i) {
-    nodes[i] = static_cast<std::size_t>(slots[i]) / kFan;
-    // The compare-and-swaps below keep the processor from loading ahead, so it is asked to here.
-    prefetch_group(leaves_.data(), nodes[i]);
-    prefetch_group(levels_[0].totals, nodes[i] / kFan);
-    prefetch_group(levels_[0].before, nodes[i] / kFan);
+    blocks[i] = static_cast<std::size_t>(slots[i]) / kFan;
+    leaves_.prefetch(blocks[i]);
+    prefetch_group(levels_[0].totals, blocks[i] / kFan);
+    prefetch_group(levels_[0].before, blocks[i] / kFan);
   }
   for (std::size_t i = 0; i < slots.size(); ++i) {
-    store(slots[i], weights[weights.size() == 1 ? 0 : i]);
+    store(static_cast<std::size_t>(slots[i]), weights[weights.size() == 1 ? 0 : i]);
   }
-  drop_repeats(nodes);
-  for (const std::size_t block : nodes) refresh_blocks(block, block);
-  for (std::size_t& node : nodes) node /= kFan;
-  for (std::size_t level = 1; level + 1 < levels_.size(); ++level) {
+  drop_repeats(blocks);
+  std::copy(blocks.begin(), blocks.end(), nodes.begin());
+  nodes.resize(blocks.size());
+  for (std::size_t level = 0; level + 1 < levels_.size(); ++level) {
     for (std::size_t& node : nodes) node /= kFan;
     drop_repeats(nodes);
-    for (const std::size_t node : nodes) refresh_node(level, node);
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      seen[i] = stamp(level, nodes[i]).load(std::memory_order_acquire);
+    }
+    if (level == 0) {
+      for (const std::size_t block : blocks) sum_block(block);
+    }
+    for (const std::size_t node : nodes) sum_node(level, node);
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      const std::size_t node = nodes[i];
+      if (try_advance(stamp(level, node), seen[i])) continue;
+      if (level == 0) {
+        refresh_blocks(node * kFan, std::min(node * kFan + kFan, levels_[0].size) - 1);
+      } else {
+        refresh_node(level, node);
+      }
+    }
   }
 }
 

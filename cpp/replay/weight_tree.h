@@ -1,6 +1,6 @@
 // The weights of one generation and their sums, as a tree of nodes with 16 children.
 //
-//     leaves      w_0 ... w_15 | w_16 ... w_31 | ...                 one weight per slot
+//     leaves      w_0 ... w_15 | w_16 ... w_31 | ...                 one weight per slot (leaves.h)
 //     level 0     totals: the sum of each block of 16 leaves
 //                 before: within each node of 16 totals, the sum of those to the left
 //     level 1     totals: the sum of each node of level 0, and so on
@@ -19,7 +19,9 @@
 // stamp acquired all that. So Z summed the final children, and its own sums were the last to be
 // stored. (Between a child's last sum and the parent the same argument applies again, as each
 // thread refreshes the parent after the child.) A thread repeats its work only if another one has
-// advanced: lock-free.
+// advanced: lock-free. An update of many slots takes these steps for all its nodes of a level side
+// by side, so that the processor need not wait for one compare-and-swap before it loads for the
+// next; for each node their order is the same.
 #pragma once
 
 #include <cstddef>
@@ -27,6 +29,7 @@
 #include <span>
 #include <vector>
 
+#include "replay/leaves.h"
 #include "replay/sums.h"
 #include "replay/zeroed_array.h"
 
@@ -34,33 +37,25 @@ namespace tom::replay {
 
 class WeightTree {
  public:
-  // Sums of up to 10^18 such weights are finite.
-  static constexpr double kMaxWeight = 1e290;
-  // The leaf of a slot that a full rewrite did not cover. It counts as zero, and cannot be mistaken
-  // for a zero that was stored, since `store` never stores a negative one.
-  static constexpr double kUnset = -0.0;
-
-  static bool is_weight(double w) { return w >= 0.0 && w <= kMaxWeight; }
-
   explicit WeightTree(std::size_t capacity);
 
-  // Replaces every leaf by `weights` (then kUnset) and rebuilds all sums. Returns false, with the
-  // tree in an unspecified state, if a weight is not `is_weight`. Not for a tree others can see.
+  // Gives the first slots these weights, unsets those beyond, and rebuilds all sums. No slot from
+  // `used` on may ever have been stored: they are left alone, so that the work grows with the rows
+  // and not with the capacity. Returns false, with the tree in an unspecified state, if a weight is
+  // not `Leaves::is_weight`. Not for a tree others can see.
   template <class T>
-  bool rebuild(std::span<const T> weights);
+  bool rebuild(std::span<const T> weights, std::size_t used);
 
   // Point updates: `store` the leaves, then `refresh` the sums above them.
-  void store(std::size_t slot, double weight) {
-    leaf(slot).store(weight + 0.0, std::memory_order_relaxed);  // -0.0 becomes 0.0
-  }
-  void store_if_unset(std::size_t slot, double weight);
+  void store(std::size_t slot, double weight) { leaves_.store(slot, weight); }
+  void store_if_unset(std::size_t slot, double weight) { leaves_.store_if_unset(slot, weight); }
   void refresh_range(std::size_t begin, std::size_t end);
 
   // Both at once: weights[i], or weights[0] if there is one, in slots[i].
   void update(std::span<const std::int64_t> slots, std::span<const double> weights);
 
-  double weight(std::size_t slot) const { return leaf(slot).load(std::memory_order_relaxed) + 0.0; }
-  bool is_set(std::size_t slot) const;
+  double weight(std::size_t slot) const { return leaves_.load(slot); }
+  bool is_set(std::size_t slot) const { return leaves_.is_set(slot); }
   double total() const {
     return AtomicRef<double>(levels_.back().totals[0]).load(std::memory_order_relaxed);
   }
@@ -73,10 +68,9 @@ class WeightTree {
 
   // The last step of `find`: within a block, from what is left of the target.
   std::int64_t find_in_block(std::size_t block, double rest) const {
-    const std::size_t i = covering(leaves_.data() + block * kFan, rest);
-    return i < kFan ? static_cast<std::int64_t>(block * kFan + i) : -1;
+    return leaves_.find(block, rest);
   }
-  void prefetch_block(std::size_t block) const { prefetch_group(leaves_.data(), block); }
+  void prefetch_block(std::size_t block) const { leaves_.prefetch(block); }
   std::size_t blocks() const { return levels_[0].size; }
   double block_total(std::size_t block) const { return relaxed(levels_[0].totals[block]); }
 
@@ -88,14 +82,17 @@ class WeightTree {
     std::size_t size;       // number of totals; the arrays are zeros from there to a multiple of 16
   };
 
-  AtomicRef<double> leaf(std::size_t slot) const { return AtomicRef<double>(leaves_[slot]); }
   void descend(std::size_t level, std::size_t lanes, std::size_t* node, double* rest) const;
+  void sum_block(std::size_t block) { relaxed(levels_[0].totals[block], leaves_.sum(block)); }
+  void sum_node(std::size_t level, std::size_t node);
+  AtomicRef<std::uint64_t> stamp(std::size_t level, std::size_t node) const {
+    return AtomicRef<std::uint64_t>(levels_[level + 1].stamps[node]);
+  }
   void refresh_blocks(std::size_t first, std::size_t last);  // of one node
   void refresh_node(std::size_t level, std::size_t node);
-  double sum_node(std::size_t level, std::size_t node);
 
   std::vector<Level> levels_;  // the last one is a single total, that of all weights
-  ZeroedArray<double> leaves_;
+  Leaves leaves_;
   ZeroedArray<double> totals_;
   ZeroedArray<std::uint64_t> before_;
   ZeroedArray<std::uint64_t> stamps_;

@@ -95,7 +95,7 @@ void update(WeightTree& tree, std::size_t slot, double weight) {
 
 std::shared_ptr<WeightTree> tree_of_ones(std::size_t n) {
   auto tree = std::make_shared<WeightTree>(n);
-  tree->rebuild(std::span<const double>(std::vector<double>(n, 1.0)));
+  tree->rebuild(std::span<const double>(std::vector<double>(n, 1.0)), n);
   return tree;
 }
 
@@ -124,7 +124,7 @@ Explorer::Example sums_fit_after_updates(std::size_t first, std::size_t second) 
 // slot that has weight 0 throughout.
 Explorer::Example finds_positive_weights(double target) {
   auto tree = std::make_shared<WeightTree>(16);
-  tree->rebuild(std::span<const double>(std::vector<double>{4, 0, 0, 2, 0, 0, 0, 0, 0}));
+  tree->rebuild(std::span<const double>(std::vector<double>{4, 0, 0, 2, 0, 0, 0, 0, 0}), 9);
   const auto writer = [tree] {
     const std::vector<std::int64_t> slots{1, 0};
     const std::vector<double> weights{4, 0};

@@ -1,0 +1,82 @@
+// The weights themselves, four bytes each where a float32 holds them exactly.
+//
+// Weights mostly come as float32. Kept as such they are half the memory to rewrite and one cache
+// line per block to search; sums are made in float64 all the same. A weight that no normal float32
+// equals lies in a second array, of doubles, and its leaf says so (kWide). That array is only
+// touched, and so only takes memory, where there are such weights.
+//
+// A leaf of all zero bits was never stored: it counts as weight 0 and tells a slot that a full
+// rewrite did not cover from one of weight 0, which is stored as -0.0. Fresh memory is unset.
+//
+// Under concurrent point writes every load returns a weight that was stored whole. A wide weight is
+// stored before its kWide, with release order; who loads kWide with acquire order finds that weight
+// or one that is being stored at this moment. So it does not matter in which order several writers
+// of one slot store their two words: when all have returned, the leaf is a float32 that one of them
+// stored last, or kWide and the wide weight the one stored last. `store_if_unset` never replaces a
+// wide weight either, as that of an unset leaf is 0.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "replay/sums.h"
+#include "replay/zeroed_array.h"
+
+namespace tom::replay {
+
+class Leaves {
+ public:
+  // Sums of up to 10^18 such weights are finite.
+  static constexpr double kMaxWeight = 1e290;
+
+  static bool is_weight(double w) { return w >= 0.0 && w <= kMaxWeight; }
+
+  explicit Leaves(std::size_t capacity);
+
+  double load(std::size_t slot) const {
+    const std::uint32_t word = leaf(slot).load(std::memory_order_acquire);
+    return word == kWide ? relaxed(wide_[slot]) : static_cast<double>(std::bit_cast<float>(word));
+  }
+  bool is_set(std::size_t slot) const { return leaf(slot).load(std::memory_order_relaxed) != 0; }
+
+  void store(std::size_t slot, double weight);
+  void store_if_unset(std::size_t slot, double weight);
+
+  // Stores `weights` in the first slots, unsets the others below `used`, and writes the sums of
+  // all blocks that begin below `used`. Returns false, having stored some, if a weight is not
+  // `is_weight`. Not while another thread can see the leaves.
+  template <class T>
+  bool assign(std::span<const T> weights, std::size_t used, double* block_sums);
+
+  // A block is 16 neighbouring leaves.
+  double sum(std::size_t block) const;
+
+  // The first slot of the block with a positive weight whose running sum exceeds `target`, or -1.
+  std::int64_t find(std::size_t block, double target) const;
+
+  void prefetch(std::size_t block) const { __builtin_prefetch(leaves_.data() + block * kFan); }
+
+ private:
+  static constexpr std::uint32_t kZero = 0x80000000;  // -0.0
+  static constexpr std::uint32_t kWide = 0x7fc00000;  // a NaN, which no weight is
+
+  AtomicRef<std::uint32_t> leaf(std::size_t slot) const {
+    return AtomicRef<std::uint32_t>(leaves_[slot]);
+  }
+  static std::uint32_t narrowed(double weight);
+  template <class T>
+  std::size_t assign_whole_eights(std::span<const T> weights, double* block_sums);
+#ifdef TOM_VECTOR_LOADS
+  struct Halves {
+    __m512d low, high;
+  };
+  Halves load_block(std::size_t block) const;
+#endif
+
+  ZeroedArray<std::uint32_t> leaves_;
+  ZeroedArray<double> wide_;
+};
+
+}  // namespace tom::replay
