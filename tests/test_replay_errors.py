@@ -47,7 +47,7 @@ CASES: list[tuple[str, Call, type[Exception], str]] = [
     ),
     ("append width", lambda b: b.append(rows(2, 4)), ValueError, "shape (2, 4); it must be [n, 3]"),
     ("append double", lambda b: b.append(rows().double()), TypeError, "dtype float64; it must be"),
-    ("append half", lambda b: b.append(rows().bfloat16()), TypeError, "dtype torch.bfloat16"),
+    ("append half", lambda b: b.append(rows().bfloat16()), TypeError, "dtype bfloat16"),
     ("append meta", lambda b: b.append(rows().to("meta")), ValueError, "pass rows.cpu()"),
     ("append stride", lambda b: b.append(torch.ones(3, 2).T), ValueError, "not contiguous"),
     ("append many", lambda b: b.append(rows(9)), ValueError, "more than the capacity of 8"),

@@ -1,5 +1,5 @@
-// tom._native.ReplayBuffer: NumPy arrays in and out. Python (tom/replay.py) turns them into
-// tensors.
+// tom._native.ReplayBuffer: tensors or NumPy arrays in, NumPy arrays out, which Python
+// (tom/replay.py) turns into tensors.
 #include <pybind11/numpy.h>
 
 #include <string>
@@ -41,74 +41,67 @@ Slots draw_slots(const ReplayBuffer& buffer, std::size_t n, const Draw& draw) {
 template <class Draw>
 py::tuple sample_rows(const ReplayBuffer& buffer, std::size_t n, const py::object& out,
                       const Draw& draw) {
-  Rows rows = rows_for(buffer, n, out);
+  const Target rows(buffer, n, out);
   Slots slots(static_cast<py::ssize_t>(n));
   std::int64_t* const to_slots = slots.mutable_data();
-  float* const to_rows = rows.mutable_data();
   bool drawn = false;
   {
     const py::gil_scoped_release release;
     drawn = draw(to_slots);
-    if (drawn) buffer.gather({to_slots, n}, to_rows);
+    if (drawn) buffer.gather({to_slots, n}, rows.data);
   }
   if (!drawn) throw_nothing_to_draw(buffer);
-  return py::make_tuple(slots, rows);
+  return py::make_tuple(slots, rows.object);
 }
 
-std::int64_t append(ReplayBuffer& buffer, const py::array& rows, const py::array& weight) {
-  const float* const from = to_rows(buffer, rows, "rows");
-  const auto n = static_cast<std::size_t>(rows.shape(0));
+std::int64_t append(ReplayBuffer& buffer, const py::handle& object, const py::handle& weight) {
+  const Borrowed rows(object, "rows");
+  check_rows(buffer, rows);
+  const std::size_t n = rows.shape(0);
   if (n > buffer.capacity()) {
     throw py::value_error("rows has " + std::to_string(n) + " rows, more than the capacity of " +
                           std::to_string(buffer.capacity()) + "; append them in parts");
   }
   const std::vector<double> weights = to_weights(weight, n, "rows");
   const py::gil_scoped_release release;
-  return static_cast<std::int64_t>(buffer.append(from, n, weights));
+  return static_cast<std::int64_t>(
+      buffer.append(static_cast<const float*>(rows.data), n, weights));
 }
 
-template <class T>
-void set_weights(ReplayBuffer& buffer, const py::array& w) {
-  const std::span<const T> weights(static_cast<const T*>(w.data()),
-                                   static_cast<std::size_t>(w.size()));
-  bool good = false;
-  {
-    const py::gil_scoped_release release;
-    good = buffer.set_weights(weights);
-  }
-  if (!good) check_weights(weights.data(), weights.size());
-}
-
-void set_all_weights(ReplayBuffer& buffer, const py::array& w, bool allow_newer) {
-  check_vector(w, "w");
-  const auto n = static_cast<std::size_t>(w.size());
-  const std::size_t size = buffer.size();
+void set_weights(ReplayBuffer& buffer, const py::handle& object, bool allow_newer) {
+  const Borrowed w(object, "w");
+  check_vector(w);
+  const std::size_t n = w.size(), size = buffer.size();
   if (n > size || (n < size && !allow_newer)) {
     throw py::value_error("w has " + std::to_string(n) + " entries; the buffer has " +
                           std::to_string(size) + " rows, so w must have shape [" +
                           std::to_string(size) + "]");
   }
-  if (py::isinstance<py::array_t<float>>(w)) return set_weights<float>(buffer, w);
-  check_dtype<double>(w, "w", "float32 or float64");
-  set_weights<double>(buffer, w);
+  with_numbers(w, [&](const auto& weights) {
+    bool good = false;
+    {
+      const py::gil_scoped_release release;
+      good = buffer.set_weights(weights);
+    }
+    if (!good) check_weights(weights.data(), weights.size());
+  });
 }
 
-void update_weights(ReplayBuffer& buffer, const py::array& idx, const py::array& w) {
+void update_weights(ReplayBuffer& buffer, const py::handle& idx, const py::handle& w) {
   const auto slots = to_slots(buffer, idx);
   const std::vector<double> weights = to_weights(w, slots.size(), "indices");
   const py::gil_scoped_release release;
   buffer.update_weights(slots, weights);
 }
 
-Rows gather(const ReplayBuffer& buffer, const py::array& idx, const py::object& out) {
+py::object gather(const ReplayBuffer& buffer, const py::handle& idx, const py::object& out) {
   const auto slots = to_slots(buffer, idx);
-  Rows rows = rows_for(buffer, slots.size(), out);
-  float* const to = rows.mutable_data();
+  const Target rows(buffer, slots.size(), out);
   {
     const py::gil_scoped_release release;
-    buffer.gather(slots, to);
+    buffer.gather(slots, rows.data);
   }
-  return rows;
+  return rows.object;
 }
 
 Slots newest(const ReplayBuffer& buffer, const py::handle& count) {
@@ -122,10 +115,11 @@ Slots newest(const ReplayBuffer& buffer, const py::handle& count) {
   return slots;
 }
 
-void restore(ReplayBuffer& buffer, const py::array& rows, const py::array& weights,
+void restore(ReplayBuffer& buffer, const py::handle& object, const py::handle& weights,
              std::uint64_t total_appended, std::uint64_t seed, std::uint64_t calls) {
-  const float* const from = to_rows(buffer, rows, "rows");
-  const auto n = static_cast<std::size_t>(rows.shape(0));
+  const Borrowed rows(object, "rows");
+  check_rows(buffer, rows);
+  const std::size_t n = rows.shape(0);
   const std::vector<double> w = to_weights(weights, n, "rows");
   if (n != std::min<std::uint64_t>(total_appended, buffer.capacity()) || w.size() != n) {
     throw py::value_error("the state has " + std::to_string(n) + " rows and " +
@@ -134,17 +128,19 @@ void restore(ReplayBuffer& buffer, const py::array& rows, const py::array& weigh
                           std::to_string(buffer.capacity()));
   }
   const py::gil_scoped_release release;
-  buffer.restore(from, w, total_appended, seed, calls);
+  buffer.restore(static_cast<const float*>(rows.data), w, total_appended, seed, calls);
 }
 
 }  // namespace
 
 void bind_replay(py::module_& m) {
+  m.def("learn_tensor_type", &learn_tensor_type, py::arg("tensor"),
+        "Take tensors of this type as arguments; called once with torch.Tensor.");
   py::class_<ReplayBuffer>(m, "ReplayBuffer")
       .def(py::init<std::size_t, std::size_t, std::uint64_t>(), py::arg("capacity"),
            py::arg("width"), py::arg("seed"))
       .def("append", &append, py::arg("rows"), py::arg("weight"))
-      .def("set_weights", &set_all_weights, py::arg("w"), py::arg("allow_newer"))
+      .def("set_weights", &set_weights, py::arg("w"), py::arg("allow_newer"))
       .def("update_weights", &update_weights, py::arg("idx"), py::arg("w"))
       .def(
           "draw",

@@ -9,39 +9,36 @@
 #include <string>
 #include <vector>
 
+#include "bindings/borrowed.h"
 #include "replay/replay_buffer.h"
 
 namespace tom {
 
 namespace py = pybind11;
-using replay::ReplayBuffer;
 using replay::Leaves;
+using replay::ReplayBuffer;
 using Slots = py::array_t<std::int64_t>;
 using Rows = py::array_t<float>;
 
 inline std::string text(const py::handle& object) { return py::str(object).cast<std::string>(); }
 
-inline std::string shape_text(const py::array& a) { return text(a.attr("shape")); }
-
-template <class T>
-inline void check_dtype(const py::array& a, const char* name, const char* wanted) {
-  if (py::isinstance<py::array_t<T>>(a)) return;
-  throw py::type_error(std::string(name) + " has dtype " + text(a.dtype()) + "; it must be " +
+[[noreturn]] inline void throw_dtype(const Borrowed& a, const char* wanted) {
+  throw py::type_error(std::string(a.name) + " has dtype " + a.dtype_text() + "; it must be " +
                        wanted + ", so convert it first");
 }
 
-inline void check_contiguous(const py::array& a, const char* name) {
-  if (a.flags() & py::array::c_style) return;
-  throw py::value_error(std::string(name) + " of shape " + shape_text(a) +
+inline void check_contiguous(const Borrowed& a) {
+  if (a.contiguous) return;
+  throw py::value_error(std::string(a.name) + " of shape " + a.shape_text() +
                         " is not contiguous; pass a contiguous copy of it");
 }
 
-inline void check_vector(const py::array& a, const char* name) {
-  if (a.ndim() != 1) {
-    throw py::value_error(std::string(name) + " has shape " + shape_text(a) +
+inline void check_vector(const Borrowed& a) {
+  if (a.ndim != 1) {
+    throw py::value_error(std::string(a.name) + " has shape " + a.shape_text() +
                           "; it must have one dimension");
   }
-  check_contiguous(a, name);
+  check_contiguous(a);
 }
 
 inline std::size_t to_count(const py::handle& n, const char* name) {
@@ -69,17 +66,28 @@ inline void check_weights(const T* w, std::size_t n) {
   }
 }
 
-// [n], or [1] for a weight that all share, checked and as float64.
-inline std::vector<double> to_weights(const py::array& a, std::size_t n, const char* of_what) {
-  check_vector(a, "weight");
-  std::vector<double> out(a.size());
-  if (py::isinstance<py::array_t<float>>(a)) {
-    const auto* from = static_cast<const float*>(a.data());
-    out.assign(from, from + a.size());
+// Calls use(span) with the float32 or float64 numbers of a vector.
+template <class Use>
+auto with_numbers(const Borrowed& a, const Use& use) {
+  if (a.type == Borrowed::Type::kFloat32) {
+    return use(std::span(static_cast<const float*>(a.data), a.size()));
+  }
+  if (a.type != Borrowed::Type::kFloat64) throw_dtype(a, "float32 or float64");
+  return use(std::span(static_cast<const double*>(a.data), a.size()));
+}
+
+// [n], or one number that all share, checked and as float64.
+inline std::vector<double> to_weights(const py::handle& object, std::size_t n,
+                                      const char* of_what) {
+  std::vector<double> out;
+  if (object.is_none()) {
+    out.assign(1, 1.0);
+  } else if (PyFloat_Check(object.ptr()) || PyLong_Check(object.ptr())) {
+    out.assign(1, object.cast<double>());
   } else {
-    check_dtype<double>(a, "weight", "float32 or float64");
-    const auto* from = static_cast<const double*>(a.data());
-    out.assign(from, from + a.size());
+    const Borrowed a(object, "weight");
+    check_vector(a);
+    with_numbers(a, [&](const auto& numbers) { out.assign(numbers.begin(), numbers.end()); });
   }
   if (out.size() != n && out.size() != 1) {
     throw py::value_error("weight has " + std::to_string(out.size()) + " entries for " +
@@ -89,11 +97,12 @@ inline std::vector<double> to_weights(const py::array& a, std::size_t n, const c
   return out;
 }
 
-inline std::span<const std::int64_t> to_slots(const ReplayBuffer& buffer, const py::array& a) {
-  check_vector(a, "idx");
-  check_dtype<std::int64_t>(a, "idx", "int64");
-  const std::span slots(static_cast<const std::int64_t*>(a.data()),
-                        static_cast<std::size_t>(a.size()));
+inline std::span<const std::int64_t> to_slots(const ReplayBuffer& buffer,
+                                              const py::handle& object) {
+  const Borrowed a(object, "idx");
+  check_vector(a);
+  if (a.type != Borrowed::Type::kInt64) throw_dtype(a, "int64");
+  const std::span slots(static_cast<const std::int64_t*>(a.data), a.size());
   if (const std::int64_t* empty = buffer.find_empty(slots)) {
     throw py::index_error(
         "idx[" + std::to_string(empty - slots.data()) + "] is " + std::to_string(*empty) +
@@ -102,28 +111,40 @@ inline std::span<const std::int64_t> to_slots(const ReplayBuffer& buffer, const 
   return slots;
 }
 
-inline const float* to_rows(const ReplayBuffer& buffer, const py::array& a, const char* name) {
-  check_dtype<float>(a, name, "float32");
-  if (a.ndim() != 2 || static_cast<std::size_t>(a.shape(1)) != buffer.width()) {
-    throw py::value_error(std::string(name) + " has shape " + shape_text(a) + "; it must be [n, " +
-                          std::to_string(buffer.width()) + "]");
+inline void check_rows(const ReplayBuffer& buffer, const Borrowed& a) {
+  if (a.type != Borrowed::Type::kFloat32) throw_dtype(a, "float32");
+  if (a.ndim != 2 || a.shape(1) != buffer.width()) {
+    throw py::value_error(std::string(a.name) + " has shape " + a.shape_text() +
+                          "; it must be [n, " + std::to_string(buffer.width()) + "]");
   }
-  check_contiguous(a, name);
-  return static_cast<const float*>(a.data());
+  check_contiguous(a);
 }
 
-// `out` if one was given, else a new array.
-inline Rows rows_for(const ReplayBuffer& buffer, std::size_t n, const py::object& out) {
-  if (out.is_none()) return Rows({n, buffer.width()});
-  const auto array = py::cast<py::array>(out);
-  to_rows(buffer, array, "out");
-  if (static_cast<std::size_t>(array.shape(0)) != n) {
-    throw py::value_error("out has shape " + shape_text(array) + "; it must be [" +
+// float32 [n, width] to write n rows into.
+inline float* to_out(const ReplayBuffer& buffer, std::size_t n, const py::handle& object) {
+  const Borrowed a(object, "out");
+  check_rows(buffer, a);
+  if (a.shape(0) != n) {
+    throw py::value_error("out has shape " + a.shape_text() + "; it must be [" +
                           std::to_string(n) + ", " + std::to_string(buffer.width()) + "]");
   }
-  if (!array.writeable())
-    throw py::value_error("out is read-only; pass an array that can be written");
-  return py::reinterpret_borrow<Rows>(array);
+  if (!a.writeable) throw py::value_error("out is read-only; pass an array that can be written");
+  return static_cast<float*>(a.data);
 }
+
+// `out`, or a new array, and where to write in it.
+struct Target {
+  Target(const ReplayBuffer& buffer, std::size_t n, const py::object& out) : object(out) {
+    if (out.is_none()) {
+      Rows rows({n, buffer.width()});
+      data = rows.mutable_data();
+      object = std::move(rows);
+    } else {
+      data = to_out(buffer, n, out);
+    }
+  }
+  py::object object;
+  float* data;
+};
 
 }  // namespace tom

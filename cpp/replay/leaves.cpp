@@ -13,18 +13,24 @@ using Sixteen [[gnu::vector_size(64)]] = std::uint32_t;
 using EightFlags [[gnu::vector_size(64)]] = std::int64_t;  // what a comparison of doubles gives
 
 constexpr double kSmallestNormal = std::numeric_limits<float>::min();
+constexpr std::uint32_t kNormalFrom = 0x00800000;  // the bits of float32 numbers
+constexpr std::uint32_t kInfinite = 0x7f800000;
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-template <class To, class From>
-To same_bits(const From& from) {
-  static_assert(sizeof(To) == sizeof(From));
-  To to;
-  std::memcpy(&to, &from, sizeof to);
-  return to;
+// (GCC 12 converts vectors of this size in four parts when it is left to __builtin_convertvector.)
+Eight widened(const EightFloats& w) {
+#ifdef __AVX512F__
+  return _mm512_cvtps_pd(w);
+#else
+  return __builtin_convertvector(w, Eight);
+#endif
 }
-
-Sixteen side_by_side(const EightFloats& low, const EightFloats& high) {
-  return same_bits<Sixteen>(__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
-                                                    12, 13, 14, 15));
+EightFloats narrowed(const Eight& w) {
+#ifdef __AVX512F__
+  return _mm512_cvtpd_ps(w);
+#else
+  return __builtin_convertvector(w, EightFloats);
+#endif
 }
 
 bool all(const EightFlags& flags) {
@@ -40,7 +46,7 @@ Leaves::Leaves(std::size_t capacity)
 
 // The word for a weight: kWide unless a normal float32 or 0 equals it. (A subnormal one would read
 // as 0 in a thread that flushes those.)
-std::uint32_t Leaves::narrowed(double weight) {
+std::uint32_t Leaves::word_for(double weight) {
   if (weight == 0.0) return kZero;
   const auto narrow = static_cast<float>(weight);
   const bool exact = static_cast<double>(narrow) == weight && weight >= kSmallestNormal;
@@ -48,13 +54,13 @@ std::uint32_t Leaves::narrowed(double weight) {
 }
 
 void Leaves::store(std::size_t slot, double weight) {
-  const std::uint32_t word = narrowed(weight);
+  const std::uint32_t word = word_for(weight);
   if (word == kWide) relaxed(wide_[slot], weight);
   leaf(slot).store(word, std::memory_order_release);
 }
 
 void Leaves::store_if_unset(std::size_t slot, double weight) {
-  const std::uint32_t word = narrowed(weight);
+  const std::uint32_t word = word_for(weight);
   if (word == kWide) {
     double none = 0.0;
     AtomicRef<double>(wide_[slot])
@@ -65,46 +71,49 @@ void Leaves::store_if_unset(std::size_t slot, double weight) {
 }
 
 // Whole eights of blocks, as far as there are any. Returns the number of weights done: 0 if one may
-// be bad or, among float32 ones, subnormal, for which the caller looks at each.
+// be bad or, among float32 ones, is -0.0 or subnormal, for which the caller looks at each.
 template <class T>
 std::size_t Leaves::assign_whole_eights(std::span<const T> weights, double* sums) {
+  std::uint32_t* const leaves = leaves_.data();
+  double* const wide = wide_.data();
   const std::size_t full = weights.size() / (8 * kFan) * (8 * kFan);
-  Sixteen odd = {};
+  // Of words: the bits of floats that are not negative order as the floats do; those of negative
+  // ones are above them all. The smallest is of those that are not 0, less 1.
+  Sixteen largest = {}, smallest = ~Sixteen{};
   EightFlags good = ~EightFlags{};
   const auto assign_block = [&](std::size_t at) {
+    const T* const from = weights.data() + at;
     Eight low, high;
     Sixteen words;
     if constexpr (std::is_same_v<T, float>) {
-      std::memcpy(&words, weights.data() + at, sizeof words);
-      // Neither zero nor a normal, finite, positive number. (Bits shifted left lose the sign.)
-      odd |= same_bits<Sixteen>(words - 0x00800000U >= 0x7f000000U) &
-             same_bits<Sixteen>(words << 1 != 0U);
-      EightFloats narrow;
-      std::memcpy(&narrow, weights.data() + at, sizeof narrow);
-      low = __builtin_convertvector(narrow, Eight);
-      std::memcpy(&narrow, weights.data() + at + 8, sizeof narrow);
-      high = __builtin_convertvector(narrow, Eight);
+      EightFloats narrow_low, narrow_high;
+      std::memcpy(&narrow_low, from, sizeof narrow_low);
+      std::memcpy(&narrow_high, from + 8, sizeof narrow_high);
+      low = widened(narrow_low);
+      high = widened(narrow_high);
+      std::memcpy(&words, from, sizeof words);
+      const Sixteen less = words - 1U;
+      smallest = less < smallest ? less : smallest;
+      largest = words > largest ? words : largest;
     } else {
-      std::memcpy(&low, weights.data() + at, sizeof low);
-      std::memcpy(&high, weights.data() + at + 8, sizeof high);
+      std::memcpy(&low, from, sizeof low);
+      std::memcpy(&high, from + 8, sizeof high);
       good &= (low >= 0.0) & (high >= 0.0);
-      const auto narrow_low = __builtin_convertvector(low, EightFloats);
-      const auto narrow_high = __builtin_convertvector(high, EightFloats);
-      const auto exact = [](const Eight& w, const EightFloats& narrow) {
-        return __builtin_convertvector(((__builtin_convertvector(narrow, Eight) == w) &
-                                        (w >= kSmallestNormal)) |
-                                           (w == 0.0),
-                                       EightFloats);  // -1.0 or 0.0
+      const auto is_exact = [](const Eight& w) {
+        return (widened(narrowed(w)) == w) & ((w >= kSmallestNormal) | (w == 0.0));
       };
-      const Sixteen is_exact = same_bits<Sixteen>(
-          side_by_side(exact(low, narrow_low), exact(high, narrow_high)) != Sixteen{});
-      words = side_by_side(narrow_low, narrow_high);
-      words = (words & is_exact) | (kWide & ~is_exact);
-      std::memcpy(wide_.data() + at, &low, sizeof low);
-      std::memcpy(wide_.data() + at + 8, &high, sizeof high);
+      const EightFlags exact_low = is_exact(low), exact_high = is_exact(high);
+      const EightFloats narrow_low = narrowed(exact_low ? low : Eight{} + kNaN);  // kWide
+      const EightFloats narrow_high = narrowed(exact_high ? high : Eight{} + kNaN);
+      std::memcpy(&words, &narrow_low, sizeof narrow_low);
+      std::memcpy(reinterpret_cast<char*>(&words) + 32, &narrow_high, sizeof narrow_high);
+      if (!all(exact_low & exact_high)) {
+        std::memcpy(wide + at, &low, sizeof low);
+        std::memcpy(wide + at + 8, &high, sizeof high);
+      }
     }
-    words |= same_bits<Sixteen>(words == 0U) & kZero;
-    std::memcpy(leaves_.data() + at, &words, sizeof words);
+    words = words == 0U ? Sixteen{} + kZero : words;
+    std::memcpy(leaves + at, &words, sizeof words);
     return low + high;
   };
   for (std::size_t at = 0; at < full; at += 8 * kFan) {
@@ -115,7 +124,9 @@ std::size_t Leaves::assign_whole_eights(std::span<const T> weights, double* sums
     std::memcpy(sums + at / kFan, &eight, sizeof eight);
   }
   bool usual = all(good);
-  for (std::size_t i = 0; i < kFan; ++i) usual = usual && odd[i] == 0;
+  for (std::size_t i = 0; i < kFan; ++i) {
+    usual = usual && smallest[i] >= kNormalFrom - 1 && largest[i] < kInfinite;
+  }
   return usual ? full : 0;
 }
 

@@ -65,7 +65,7 @@ class Leaves {
   AtomicRef<std::uint32_t> leaf(std::size_t slot) const {
     return AtomicRef<std::uint32_t>(leaves_[slot]);
   }
-  static std::uint32_t narrowed(double weight);
+  static std::uint32_t word_for(double weight);
   template <class T>
   std::size_t assign_whole_eights(std::span<const T> weights, double* block_sums);
 #ifdef TOM_VECTOR_LOADS

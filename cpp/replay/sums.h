@@ -143,9 +143,10 @@ inline double sum_node(double* totals, std::uint64_t* before) {
 inline std::size_t last_at_most(std::uint64_t* before, std::uint64_t x) {
 #ifdef TOM_VECTOR_LOADS
   const __m512i limit = _mm512_set1_epi64(static_cast<long long>(x));
-  const unsigned low = _mm512_cmple_epu64_mask(relaxed_eight(before), limit);
-  const unsigned high = _mm512_cmple_epu64_mask(relaxed_eight(before + 8), limit);
-  return static_cast<std::size_t>(std::popcount((low | high << 8) & ~1U));
+  const __mmask8 low = _mm512_cmple_epu64_mask(relaxed_eight(before), limit);
+  const __mmask8 high = _mm512_cmple_epu64_mask(relaxed_eight(before + 8), limit);
+  const unsigned passed = _mm512_kunpackb(high, low);
+  return static_cast<std::size_t>(std::popcount(passed & ~1U));
 #else
   // Among every fourth, then in between.
   const auto passed = [&](std::size_t i) {

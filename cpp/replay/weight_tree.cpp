@@ -172,19 +172,23 @@ void WeightTree::find(std::span<const double> targets, std::int64_t* slots) cons
 }
 
 // From nodes of one level to their children that cover what is left of the targets.
-void WeightTree::descend(std::size_t level, std::size_t lanes, std::size_t* node,
-                         double* rest) const {
+void WeightTree::descend(std::size_t level, std::size_t lanes, std::size_t* __restrict node,
+                         double* __restrict rest) const {
   std::uint64_t* const all = levels_[level].before;
+  const std::uint64_t* const below = level == 0 ? nullptr : levels_[level - 1].before;
   const std::size_t last = levels_[level].size - 1;
   for (std::size_t lane = 0; lane < lanes; ++lane) {
-    std::uint64_t* const before = all + node[lane] * kFan;
-    const std::size_t child = last_at_most(before, bits(rest[lane]));
-    rest[lane] -= std::bit_cast<double>(relaxed_bits(before[child]));
-    node[lane] = std::min(node[lane] * kFan + child, last);
-    if (level == 0) {
-      prefetch_block(node[lane]);
+    const std::size_t parent = node[lane];
+    const double target = rest[lane];
+    std::uint64_t* const before = all + parent * kFan;
+    const std::size_t child = last_at_most(before, bits(target));
+    const std::size_t next = std::min(parent * kFan + child, last);
+    rest[lane] = target - std::bit_cast<double>(relaxed_bits(before[child]));
+    node[lane] = next;
+    if (below) {
+      prefetch_group(below, next);
     } else {
-      prefetch_group(levels_[level - 1].before, node[lane]);
+      prefetch_block(next);
     }
   }
 }

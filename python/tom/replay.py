@@ -1,7 +1,8 @@
 """A replay buffer that draws rows in proportion to their weights, exactly and without locks.
 
 The work is done in C++ (``cpp/replay``); its header states what each method guarantees when other
-threads call the buffer at the same time. Here tensors become arrays and back, without copies.
+threads call the buffer at the same time. It takes tensors and arrays as they
+are; what it returns becomes a tensor here, without a copy.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import torch
 from tom._libraries import _native
 
 Array = torch.Tensor | npt.NDArray[np.generic]
+
+_native.learn_tensor_type(torch.Tensor)
 
 _STATE_VERSION = 1
 _COUNTERS = ("version", "capacity", "width", "total_appended", "seed", "calls")
@@ -101,7 +104,7 @@ class ReplayBuffer:
             ValueError: if a shape does not fit, or a weight is negative or not finite. Nothing has
                 been appended then.
         """
-        return self._buffer.append(_array("rows", rows), _weights(weight))
+        return self._buffer.append(rows, weight)
 
     def set_weights(self, w: Array, *, allow_newer: bool = False) -> None:
         """Replace all weights at once, in O(len). Concurrent draws see all old or all new ones.
@@ -116,7 +119,7 @@ class ReplayBuffer:
             ValueError: if the length does not fit, or a weight is negative or not finite; the
                 message names the first such index, and no weight has changed.
         """
-        self._buffer.set_weights(_array("w", w), allow_newer)
+        self._buffer.set_weights(w, allow_newer)
 
     def update_weights(self, idx: Array, w: Array | float) -> None:
         """Change the weights of some rows, in O(n log len); where a slot repeats, the last counts.
@@ -131,7 +134,7 @@ class ReplayBuffer:
             ValueError: if a shape does not fit, or a weight is negative or not finite. No weight
                 has changed after any of these.
         """
-        self._buffer.update_weights(_array("idx", idx), _weights(w))
+        self._buffer.update_weights(idx, w)
 
     @property
     def weights(self) -> torch.Tensor:
@@ -181,19 +184,19 @@ class ReplayBuffer:
             TypeError: if an argument is not an array or has another dtype.
             ValueError: if a shape does not fit.
         """
-        return torch.from_numpy(self._buffer.gather(_array("idx", idx), _out(out)))
+        return _tensor(self._buffer.gather(idx, out))
 
     def sample(
         self, n: int, stratified: bool = False, out: Array | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """:meth:`draw` and :meth:`gather` at once: slots int64 ``[n]``, rows float32 ``[n, W]``."""
-        idx, rows = self._buffer.sample(n, stratified, _out(out))
-        return torch.from_numpy(idx), torch.from_numpy(rows)
+        idx, rows = self._buffer.sample(n, stratified, out)
+        return torch.from_numpy(idx), _tensor(rows)
 
     def sample_uniform(self, n: int, out: Array | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """:meth:`draw_uniform` and :meth:`gather`: slots int64 ``[n]``, rows float32 ``[n, W]``."""
-        idx, rows = self._buffer.sample_uniform(n, _out(out))
-        return torch.from_numpy(idx), torch.from_numpy(rows)
+        idx, rows = self._buffer.sample_uniform(n, out)
+        return torch.from_numpy(idx), _tensor(rows)
 
     @property
     def rows(self) -> torch.Tensor:
@@ -272,8 +275,8 @@ class ReplayBuffer:
             if c[name] != own:
                 raise ValueError(f"the state has {name} {c[name]}; this buffer has {name} {own}")
         self._buffer.restore(
-            _array("rows", state["rows"]),
-            _array("weights", state["weights"]),
+            state["rows"],
+            state["weights"],
             c["total_appended"],
             c["seed"],
             c["calls"],
@@ -288,36 +291,9 @@ def _integer(name: str, value: int, low: int, high: int) -> int:
     return int(value)
 
 
-def _array(name: str, x: Array) -> npt.NDArray[np.generic]:
-    """The tensor's memory as an array."""
-    if isinstance(x, np.ndarray):
-        return x
-    if not isinstance(x, torch.Tensor):
-        raise TypeError(
-            f"{name} is of type {type(x).__name__}; pass a torch.Tensor or a numpy.ndarray"
-        )
-    if x.device.type != "cpu":
-        raise ValueError(f"{name} is on {x.device}; the buffer is on the cpu, so pass {name}.cpu()")
-    try:
-        array: npt.NDArray[np.generic] = x.detach().numpy()
-    except TypeError:  # such as bfloat16
-        raise TypeError(f"{name} has dtype {x.dtype}; convert it to float32 first") from None
-    return array
-
-
-def _out(out: Array | None) -> npt.NDArray[np.generic] | None:
-    return None if out is None else _array("out", out)
-
-
-_ONE = np.ones(1)
-
-
-def _weights(w: Array | float | None) -> npt.NDArray[np.generic]:
-    if w is None:
-        return _ONE
-    if isinstance(w, int | float):
-        return np.array([w], dtype=np.float64)
-    return _array("weight", w)
+def _tensor(x: Array) -> torch.Tensor:
+    """What the native core returned: an array of its own, or the caller's ``out``."""
+    return x if isinstance(x, torch.Tensor) else torch.from_numpy(x)
 
 
 def _counter(name: str, value: torch.Tensor) -> int:

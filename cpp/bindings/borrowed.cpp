@@ -1,0 +1,115 @@
+#include "bindings/borrowed.h"
+
+// The DLPack standard's own header, of which torch carries a copy; plain C.
+#include <ATen/dlpack.h>
+
+#include <stdexcept>
+
+namespace tom {
+namespace {
+
+PyTypeObject* tensor_type = nullptr;
+const DLPackExchangeAPI* tensor_api = nullptr;
+
+std::string text(const py::handle& object) { return py::str(object).cast<std::string>(); }
+
+Borrowed::Type type_of(const DLDataType& dtype) {
+  using Type = Borrowed::Type;
+  if (dtype.lanes != 1) return Type::kOther;
+  if (dtype.code == kDLFloat && dtype.bits == 32) return Type::kFloat32;
+  if (dtype.code == kDLFloat && dtype.bits == 64) return Type::kFloat64;
+  if (dtype.code == kDLInt && dtype.bits == 64) return Type::kInt64;
+  return Type::kOther;
+}
+
+Borrowed::Type type_of(const py::array& array) {
+  using Type = Borrowed::Type;
+  if (py::isinstance<py::array_t<float>>(array)) return Type::kFloat32;
+  if (py::isinstance<py::array_t<double>>(array)) return Type::kFloat64;
+  if (py::isinstance<py::array_t<std::int64_t>>(array)) return Type::kInt64;
+  return Type::kOther;
+}
+
+}  // namespace
+
+void learn_tensor_type(const py::type& tensor) {
+  const py::object capsule = tensor.attr("__dlpack_c_exchange_api__");
+  const auto* api = static_cast<const DLPackExchangeAPI*>(
+      PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  if (!api) throw py::error_already_set();
+  if (api->header.version.major != DLPACK_MAJOR_VERSION || !api->dltensor_from_py_object_no_sync) {
+    throw std::runtime_error("this torch publishes its tensors by another version of DLPack");
+  }
+  tensor_api = api;
+  tensor_type = reinterpret_cast<PyTypeObject*>(tensor.inc_ref().ptr());
+}
+
+Borrowed::Borrowed(const py::handle& object, const char* name) : name(name), object_(object) {
+  if (tensor_type && PyObject_TypeCheck(object.ptr(), tensor_type)) {
+    borrow_tensor();
+  } else if (py::isinstance<py::array>(object)) {
+    borrow_ndarray();
+  } else {
+    throw py::type_error(std::string(name) + " is of type " + Py_TYPE(object.ptr())->tp_name +
+                         "; pass a torch.Tensor or a numpy.ndarray");
+  }
+}
+
+void Borrowed::borrow_tensor() {
+  DLTensor tensor;
+  const bool described = tensor_api->dltensor_from_py_object_no_sync(object_.ptr(), &tensor) == 0;
+  if (!described) {
+    py::error_already_set error;  // takes up what torch has raised: meta, sparse and the like
+    const std::string device = text(object_.attr("device"));
+    if (device == "cpu") throw error;
+    throw py::value_error(std::string(name) + " is on " + device +
+                          "; the buffer is on the cpu, so pass " + name + ".cpu()");
+  }
+  if (tensor.device.device_type != kDLCPU) {
+    throw py::value_error(std::string(name) + " is on " + text(object_.attr("device")) +
+                          "; the buffer is on the cpu, so pass " + name + ".cpu()");
+  }
+  data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+  type = type_of(tensor.dtype);
+  ndim = static_cast<std::size_t>(tensor.ndim);
+  writeable = true;
+  contiguous = true;
+  std::int64_t step = 1;
+  for (std::size_t axis = ndim; axis-- > 0;) {
+    if (axis < kAxes) shape_[axis] = tensor.shape[axis];
+    if (tensor.strides && tensor.shape[axis] != 1 && tensor.strides[axis] != step) {
+      contiguous = false;
+    }
+    step *= tensor.shape[axis];
+  }
+  if (step == 0) contiguous = true;  // of no elements
+}
+
+void Borrowed::borrow_ndarray() {
+  const auto array = py::reinterpret_borrow<py::array>(object_);
+  data = const_cast<void*>(array.data());
+  type = type_of(array);
+  ndim = static_cast<std::size_t>(array.ndim());
+  writeable = array.writeable();
+  contiguous = (array.flags() & py::array::c_style) != 0;
+  for (std::size_t axis = 0; axis < ndim && axis < kAxes; ++axis) {
+    shape_[axis] = array.shape(static_cast<py::ssize_t>(axis));
+  }
+}
+
+std::string Borrowed::dtype_text() const {
+  const std::string whole = text(object_.attr("dtype")), torch = "torch.";
+  return whole.starts_with(torch) ? whole.substr(torch.size()) : whole;
+}
+
+std::string Borrowed::shape_text() const {
+  return text(py::tuple(py::list(object_.attr("shape"))));  // not torch.Size(...)
+}
+
+std::size_t Borrowed::size() const {
+  std::size_t size = 1;
+  for (std::size_t axis = 0; axis < ndim; ++axis) size *= shape(axis);
+  return size;
+}
+
+}  // namespace tom
