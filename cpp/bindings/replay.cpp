@@ -64,8 +64,7 @@ std::int64_t append(ReplayBuffer& buffer, const py::handle& object, const py::ha
   }
   const std::vector<double> weights = to_weights(weight, n, "rows");
   const py::gil_scoped_release release;
-  return static_cast<std::int64_t>(
-      buffer.append(static_cast<const float*>(rows.data), n, weights));
+  return static_cast<std::int64_t>(buffer.append(static_cast<const float*>(rows.data), n, weights));
 }
 
 void set_weights(ReplayBuffer& buffer, const py::handle& object, bool allow_newer) {

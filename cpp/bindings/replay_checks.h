@@ -125,8 +125,8 @@ inline float* to_out(const ReplayBuffer& buffer, std::size_t n, const py::handle
   const Borrowed a(object, "out");
   check_rows(buffer, a);
   if (a.shape(0) != n) {
-    throw py::value_error("out has shape " + a.shape_text() + "; it must be [" +
-                          std::to_string(n) + ", " + std::to_string(buffer.width()) + "]");
+    throw py::value_error("out has shape " + a.shape_text() + "; it must be [" + std::to_string(n) +
+                          ", " + std::to_string(buffer.width()) + "]");
   }
   if (!a.writeable) throw py::value_error("out is read-only; pass an array that can be written");
   return static_cast<float*>(a.data);

@@ -63,8 +63,7 @@ void Leaves::store_if_unset(std::size_t slot, double weight) {
   const std::uint32_t word = word_for(weight);
   if (word == kWide) {
     double none = 0.0;
-    AtomicRef<double>(wide_[slot])
-        .compare_exchange_strong(none, weight, std::memory_order_relaxed);
+    AtomicRef<double>(wide_[slot]).compare_exchange_strong(none, weight, std::memory_order_relaxed);
   }
   std::uint32_t unset = 0;
   leaf(slot).compare_exchange_strong(unset, word, std::memory_order_acq_rel);

@@ -96,7 +96,8 @@ class ReplayBuffer {
                std::uint64_t seed, std::uint64_t calls);
 
  private:
-  std::size_t used_slots() const;  // the slots below have perhaps been stored, those from it on never
+  std::size_t used_slots()
+      const;  // the slots below have perhaps been stored, those from it on never
   void inherit_weights(const WeightTree& from, WeightTree& to, std::size_t begin) const;
 
   RowStore rows_;

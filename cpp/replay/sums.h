@@ -86,8 +86,8 @@ inline Eight block_sums(const std::array<Eight, 8>& s) {
          __builtin_shufflevector(first, second, 1, 3, 5, 7, 9, 11, 13, 15) + 0.0;
 }
 inline double block_sum(const Eight& s) {
-  const Four quads = __builtin_shufflevector(s, s, 0, 1, 2, 3) +
-                     __builtin_shufflevector(s, s, 4, 5, 6, 7);
+  const Four quads =
+      __builtin_shufflevector(s, s, 0, 1, 2, 3) + __builtin_shufflevector(s, s, 4, 5, 6, 7);
   return (quads[0] + quads[2]) + (quads[1] + quads[3]) + 0.0;
 }
 
