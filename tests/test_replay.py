@@ -216,3 +216,48 @@ def test_an_empty_buffer_can_be_saved_and_loaded() -> None:
     assert len(other) == other.total_appended == 0
     assert other.append(torch.ones(2, 3)) == 0
     assert other.rows.tolist() == [[1.0] * 3] * 2
+
+
+@pytest.mark.parametrize("odd", [[], [0.1], [1e-40, 1e200, 1e-300, -0.0, 2.0**-127]])
+@pytest.mark.parametrize("n", [7, 128, 5000])
+def test_weights_are_kept_exactly(n: int, odd: list[float]) -> None:
+    """Whether a float32 equals them or not, and however they came into the buffer."""
+    w = torch.rand(n).double()
+    w[::3] = 0.0
+    w[1 : 1 + len(odd)] = torch.tensor(odd, dtype=torch.float64)
+    whole, points = ReplayBuffer(n, 1), ReplayBuffer(n, 1)
+    for buffer in (whole, points):
+        buffer.append(torch.zeros(n, 1))
+    whole.set_weights(w)
+    points.update_weights(torch.arange(n), w)
+    for buffer in (whole, points):
+        assert torch.equal(buffer.weights, w)
+    assert whole.total_weight == points.total_weight
+    assert torch.equal(whole.draw(1000), points.draw(1000))
+    single = w.clamp(max=1e30).float()
+    whole.set_weights(single)
+    assert torch.equal(whole.weights, single.double())
+    points.set_weights(single.double())
+    assert torch.equal(whole.draw(1000), points.draw(1000))
+
+
+def test_nothing_remains_of_weights_before_loading() -> None:
+    buffer, small = ReplayBuffer(40, 1), ReplayBuffer(40, 1)
+    for w in (0.3, 1.0):  # into both of the trees that take turns
+        buffer.append(torch.zeros(40, 1))
+        buffer.set_weights(torch.full((40,), w, dtype=torch.float64))
+    small.append(torch.zeros(5, 1))
+    buffer.load_state_dict(small.state_dict())
+    for w in (2.0, 3.0, 4.0):
+        buffer.set_weights(torch.full((5,), w))
+        assert buffer.total_weight == 5 * w
+
+
+def test_tensors_are_taken_as_they_are() -> None:
+    buffer = ReplayBuffer(8, 2)
+    rows = torch.nn.Parameter(torch.arange(12.0).reshape(6, 2))
+    buffer.append(rows[2:], weight=np.arange(4.0))
+    assert torch.equal(buffer.rows, rows[2:])
+    assert buffer.weights.tolist() == [0, 1, 2, 3]
+    buffer.set_weights(torch.arange(8.0, requires_grad=True)[4:])
+    assert buffer.weights.tolist() == [4, 5, 6, 7]

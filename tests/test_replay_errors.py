@@ -50,6 +50,20 @@ CASES: list[tuple[str, Call, type[Exception], str]] = [
     ("append half", lambda b: b.append(rows().bfloat16()), TypeError, "dtype bfloat16"),
     ("append meta", lambda b: b.append(rows().to("meta")), ValueError, "pass rows.cpu()"),
     ("append stride", lambda b: b.append(torch.ones(3, 2).T), ValueError, "not contiguous"),
+    ("append sparse", lambda b: b.append(rows().to_sparse()), ValueError, "as rows.to_dense()"),
+    (
+        "set negated",
+        lambda b: b.set_weights(torch._neg_view(-torch.ones(5))),
+        ValueError,
+        "w is a negated view; pass w.resolve_neg()",
+    ),
+    ("gather list", lambda b: b.gather([0, 1]), TypeError, "idx is of type list"),
+    (
+        "gather read-only out",
+        lambda b: b.gather(torch.tensor([1]), out=np.frombuffer(bytes(12), "f4").reshape(1, 3)),
+        ValueError,
+        "out is read-only",
+    ),
     ("append many", lambda b: b.append(rows(9)), ValueError, "more than the capacity of 8"),
     ("append nan", lambda b: b.append(rows(), NAN), ValueError, "weight 0 is nan"),
     (

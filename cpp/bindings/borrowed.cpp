@@ -59,15 +59,28 @@ void Borrowed::borrow_tensor() {
   DLTensor tensor;
   const bool described = tensor_api->dltensor_from_py_object_no_sync(object_.ptr(), &tensor) == 0;
   if (!described) {
-    py::error_already_set error;  // takes up what torch has raised: meta, sparse and the like
+    PyErr_Clear();  // torch says where it failed; what to do is said below
     const std::string device = text(object_.attr("device"));
-    if (device == "cpu") throw error;
+    if (device == "cpu") {
+      throw py::value_error(std::string(name) + " has no plain memory (its layout is " +
+                            text(object_.attr("layout")) + "); pass a dense tensor, such as " +
+                            name + ".to_dense()");
+    }
     throw py::value_error(std::string(name) + " is on " + device +
                           "; the buffer is on the cpu, so pass " + name + ".cpu()");
   }
   if (tensor.device.device_type != kDLCPU) {
     throw py::value_error(std::string(name) + " is on " + text(object_.attr("device")) +
                           "; the buffer is on the cpu, so pass " + name + ".cpu()");
+  }
+  // The table does not tell of torch's lazy negation, as x.conj().imag has it.
+  static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
+  const auto negated =
+      py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(object_.ptr(), is_neg));
+  if (!negated) throw py::error_already_set();
+  if (negated.ptr() == Py_True) {
+    throw py::value_error(std::string(name) + " is a negated view; pass " + name +
+                          ".resolve_neg()");
   }
   data = static_cast<char*>(tensor.data) + tensor.byte_offset;
   type = type_of(tensor.dtype);

@@ -19,14 +19,14 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // (GCC 12 converts vectors of this size in four parts when it is left to __builtin_convertvector.)
 Eight widened(const EightFloats& w) {
-#ifdef __AVX512F__
+#ifdef TOM_VECTOR_LOADS
   return _mm512_cvtps_pd(w);
 #else
   return __builtin_convertvector(w, Eight);
 #endif
 }
 EightFloats narrowed(const Eight& w) {
-#ifdef __AVX512F__
+#ifdef TOM_VECTOR_LOADS
   return _mm512_cvtpd_ps(w);
 #else
   return __builtin_convertvector(w, EightFloats);
