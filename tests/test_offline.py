@@ -123,6 +123,18 @@ def test_interrupted_training_goes_on_and_ends_with_the_same_weights(
     assert _weights(folder).equal(_weights(finished))
 
 
+def test_interrupted_weighting_ends_in_a_line(
+    finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tom.offline.dataset_weights", lambda *_: signal.raise_signal(2))
+    before = _weights(finished)
+    with pytest.raises(SystemExit) as ending:
+        _run(finished)
+    assert ending.value.code == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on from what is saved\n"
+    assert _weights(finished).equal(before)
+
+
 def test_files_as_halves_and_a_policy_fitted_to_the_newest_rows(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +172,7 @@ def test_run_folders_as_halves_bring_their_policy(finished: Path, tmp_path: Path
         (["--env", "Hoper-v5"], ["Hoper-v5", "Hopper-v5"]),
         (["--transitions", "0"], ["transitions", "given 0", "at least 1"]),
         (["--transition", "5"], ["--transition", "did you mean --transitions"]),
+        (["--env", ""], ["env", "short task name"]),
         (["--bins", "1"], ["bins", "given 1", "at least 2"]),
         (["--divergence", "kl", "--dual-q.conjugate", "quadratic"], ["dual_q.conjugate"]),
     ],

@@ -58,7 +58,16 @@ class Arguments:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command: the two halves, the policy of interest, the weights, the figure."""
+    """The command; Ctrl-C outside of the training, which has its own way, ends it in a line."""
+    try:
+        run(argv)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from what is saved", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """The two halves, the policy of interest, the weights, the figure."""
     config = parse(argv)
     keep_freed_memory()
     screen = Screen()
@@ -157,8 +166,10 @@ def _write(path: Path, weights: torch.Tensor, progress: Progression) -> None:
 
 
 def _title(config: OfflineConfig, own: Dataset) -> str:
-    returns = "" if own.mean_return is None else f" of return {own.mean_return:,.0f}"
-    return f"{config.env}, policy of interest{returns}"
+    policy = "the policy of interest"
+    if own.mean_return is not None:
+        policy = f"a policy of return {own.mean_return:,.0f}".replace("-", "−")
+    return f"{config.env}: importance weights for {policy}"
 
 
 if __name__ == "__main__":

@@ -160,22 +160,23 @@ def plot_progression(path: Path, progress: Progression, title: str) -> Path:
         `path`.
     """
     figure, axes = _figure()
-    halves = ((RANDOM, GREY, "random policy"), (REPLAY, BLUE, "replay of the agent"))
+    halves = ((RANDOM, GREY, "random half"), (REPLAY, BLUE, "replay half"))
     for half, colour, label in halves:
         bins = [b for b in progress.bins if b.half == half]
         first, rows = np.array([[b.first, b.rows] for b in bins], float).T
         heights = [b.mean_weight for b in bins]
         axes.bar(
-            first, heights, rows, align="edge", color=colour, edgecolor="white", linewidth=1.2,
+            first, heights, rows, align="edge", color=colour, edgecolor="white", linewidth=1.0,
             label=label,
         )  # fmt: skip
     axes.axhline(1, color=VERMILION, linewidth=1.1, linestyle=DASHES, label="uniform weights")
     axes.grid(visible=False, axis="x")
     end = progress.bins[-1].first + progress.bins[-1].rows
     axes.set_xlim(0, end)
+    axes.locator_params(axis="x", nbins=5)
     axes.set_ylim(bottom=0)
     axes.set_title(title)
-    axes.set_xlabel("transition in the combined dataset (each half from oldest to newest)")
+    axes.set_xlabel("place in the combined dataset (transitions; each half oldest first)")
     axes.set_ylabel("mean importance weight ξ*")
     _legend(figure, columns=3)
     return _save(figure, path)
