@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import h5py
@@ -157,6 +158,17 @@ def test_other_files_and_folders_are_refused(tmp_path: Path) -> None:
         load_dataset("random_half", str(tmp_path), LAYOUT)
     with pytest.raises(ConfigError, match="no file, no run folder and no Minari dataset"):
         load_dataset("random_half", str(tmp_path / "gone.hdf5"), LAYOUT)
+
+
+@pytest.mark.parametrize("package", ["h5py", "minari"])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _write(tmp_path / "x.hdf5", _arrays()) if package == "h5py" else "tom/test-v0"
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError) as caught:
+        load_dataset("random_half", source, LAYOUT)
+    assert f"package {package} is needed: pip install 'tom-rl[datasets]'" in str(caught.value)
 
 
 def test_thinning_keeps_order_and_both_ends() -> None:

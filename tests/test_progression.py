@@ -130,14 +130,14 @@ def test_weights_rise_with_the_policy_and_are_low_in_the_random_half() -> None:
     """Of 4000 unrelated ranks the correlation has a standard deviation of 0.016.
 
     The control has the same replay half in random order, of which 0.08 is five of them; the rising
-    half has a correlation of about 0.6.
+    half has one of 0.45 to 0.48 (six seeds).
     """
     dataset = _dataset()
     progress = _progression(dataset)
     random, replay = (
         [b.mean_weight for b in progress.bins if b.half == half] for half in (RANDOM, REPLAY)
     )
-    assert progress.spearman_rows > 0.4
+    assert progress.spearman_rows > 0.35
     assert progress.spearman_bins == pytest.approx(1)
     assert max(random) < 0.5 * replay[-1]
     assert max(random) - min(random) < 0.3 * replay[-1]
