@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tom.config import Config, ConfigError, SACConfig
+from tom.config import Config, ConfigError, DiscriminatorConfig, SACConfig
 from tom.run_folder import RunFolder
 from tom.settings import from_dict
 
@@ -86,6 +86,17 @@ def test_other_configuration_is_refused_by_name(tmp_path: Path) -> None:
         f"another folder with --run-dir"
     )
     assert contents(tmp_path) == before
+
+
+def test_settings_of_a_model_are_free_without_one(tmp_path: Path) -> None:
+    other = DiscriminatorConfig(steps=7)
+    RunFolder.open(config_in(tmp_path / "sac", algorithm="sac"))
+    assert RunFolder.open(
+        config_in(tmp_path / "sac", algorithm="sac", discriminator=other)
+    ).resuming
+    RunFolder.open(config_in(tmp_path / "tom"))
+    with pytest.raises(ConfigError, match=r"discriminator.steps: given 7"):
+        RunFolder.open(config_in(tmp_path / "tom", discriminator=other))
 
 
 def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -258,8 +258,10 @@ class Config(Settings):
 
     @property
     def free(self) -> tuple[str, ...]:
-        """Profiling and graphs change nothing either."""
-        return (*super().free, "profile", "cuda_graphs")
+        """Nor do profiling and graphs, or a model's settings where there is none."""
+        model = ("divergence", "weighting", "termination", "discriminator", "dual_q", "weights")
+        unused = () if self.model_based else (*model, "dynamics", "rollout")
+        return (*super().free, "profile", "cuda_graphs", *unused)
 
     @property
     def model_based(self) -> bool:

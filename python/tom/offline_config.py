@@ -137,7 +137,6 @@ PAPER: Mapping[str, Any] = {
     "evaluation.interval": 5000,
     "discriminator.steps": 1000,
     "discriminator.current_rows": 10_000,
-    "discriminator.gradient_penalty": 1.0,
     "dual_q.steps": 10_000,
     "dual_q.policy_samples": 4,
 }
