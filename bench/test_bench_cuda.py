@@ -100,7 +100,7 @@ def _dynamics(seeds: int, device: torch.device, graphs: bool) -> tuple[Call, int
     shape = (100, seeds, 7, BATCH)
     x, y = torch.randn(*shape, 14, device=device), torch.randn(*shape, 12, device=device)
     w = torch.rand(shape, device=device)
-    return lambda: ensemble._fast_steps(x, y, w), 100
+    return lambda: ensemble._graphs.take(ensemble._native_steps, x, y, w), 100
 
 
 def _dual_q(seeds: int, device: torch.device, graphs: bool) -> tuple[Call, int]:
@@ -108,7 +108,8 @@ def _dual_q(seeds: int, device: torch.device, graphs: bool) -> tuple[Call, int]:
     dual_q = DualQ(LAYOUT, f, DualQConfig(), 0.99, streams, cuda_graphs=graphs)
     inputs = torch.randn(50, seeds, 3 * BATCH, 14, device=device)
     rewards = torch.randn(50, seeds, BATCH, device=device)
-    return lambda: dual_q._fast_steps(inputs, rewards, torch.ones_like(rewards)), 50
+    batch = inputs, rewards, torch.ones_like(rewards)
+    return lambda: dual_q._graphs.take(dual_q._native_steps, *batch), 50
 
 
 def _discriminator(seeds: int, device: torch.device, graphs: bool) -> tuple[Call, int]:
@@ -116,7 +117,7 @@ def _discriminator(seeds: int, device: torch.device, graphs: bool) -> tuple[Call
     discriminator = Discriminator(25, DiscriminatorConfig(), streams, cuda_graphs=graphs)
     shape = (100, seeds, BATCH)
     batches: list[Tensor] = [torch.rand(*shape, n, device=device) for n in (25, 25, 1)]
-    return lambda: discriminator._fast_steps(*batches), 100
+    return lambda: discriminator._graphs.take(discriminator._native_steps, *batches), 100
 
 
 KINDS = {

@@ -6,6 +6,7 @@ What can be checked without one is in test_other_devices.py, test_graphs.py and 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from step_cases import KINDS, LAYOUT, SEEDS, make_case
+from step_cases import KINDS, LAYOUT, SEEDS, Case, make_case
 from tom import metrics
 from tom.config import Config
 from tom.discriminator import Discriminator
@@ -25,7 +26,7 @@ from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ
 from tom.dynamics import DynamicsEnsemble
 from tom.experiment import Experiment
-from tom.graphs import CudaRecorder, GraphedSteps
+from tom.graphs import StepGraphs, Steps
 from tom.model_buffer import ModelBuffer
 from tom.policy_batches import policy_batches
 from tom.replays import Replays
@@ -70,8 +71,8 @@ def _no_waiting() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def _graphed(case_steps: object, state: list[Tensor]) -> GraphedSteps:
-    return GraphedSteps(case_steps, state, lambda: CudaRecorder(CUDA))  # type: ignore[arg-type]
+def _graphed(case: Case) -> Steps:
+    return functools.partial(StepGraphs(case.state, CUDA).take, case.steps)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,7 +84,7 @@ def test_steps_on_the_gpu_equal_those_on_the_processor(kind: str, dtype: torch.d
 def test_graphs_take_the_same_steps(kind: str, dtype: torch.dtype) -> None:
     """Ten calls of ten steps each; the graph is recorded in the first."""
     plain, recorded = make_case(kind, "cuda"), make_case(kind, "cuda")
-    steps = _graphed(recorded.steps, recorded.state)
+    steps = _graphed(recorded)
     for begin in range(0, 100, 10):
         # A copy: cuBLAS may choose another kernel for memory that is aligned otherwise.
         inputs = [x[begin : begin + 10].clone() for x in plain.inputs]
@@ -94,7 +95,7 @@ def test_graphs_take_the_same_steps(kind: str, dtype: torch.dtype) -> None:
 def test_recording_leaves_no_trace() -> None:
     """A graph that replays its capture alone has taken as many steps as it was asked to."""
     case = make_case("dynamics", "cuda", count=10)
-    steps, counter = _graphed(case.steps, case.state), case.state[4]
+    steps, counter = _graphed(case), case.state[4]
     for calls in (1, 2, 3):
         steps(*case.inputs)
         assert counter.item() == 10 * calls
@@ -102,7 +103,7 @@ def test_recording_leaves_no_trace() -> None:
 
 def test_graphs_of_several_shapes_live_side_by_side() -> None:
     plain, recorded = make_case("sac", "cuda", count=12), make_case("sac", "cuda", count=12)
-    steps = _graphed(recorded.steps, recorded.state)
+    steps = _graphed(recorded)
     for begin, end in ((0, 5), (5, 7), (7, 12), (0, 2)):
         part = [x[begin:end].clone() for x in plain.inputs]
         _assert_near([steps(*part)], [plain.steps(*part)], GRAPH_TOLERANCE)

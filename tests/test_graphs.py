@@ -6,6 +6,7 @@ tests/test_cuda.py repeats the comparison with CUDA's own graphs.
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ import tom.dual_q
 import tom.dynamics
 import tom.sac
 from conftest import CPU
+from helpers import filled_replays, linear_world
 from step_cases import KINDS, make_case
-from tom.graphs import GraphedSteps, Steps, graphed
+from tom.config import DiscriminatorConfig
+from tom.discriminator import Discriminator
+from tom.graphs import StepGraphs, Steps
+from tom.streams import RandomStreams
 from tom.train import main
 
 
@@ -55,8 +60,9 @@ class FakeRecorder:
         return replay, output
 
 
-def _fake(steps: Steps, state: Sequence[Tensor], log: list[str]) -> GraphedSteps:
-    return GraphedSteps(steps, state, lambda: FakeRecorder(state, log))
+def _fake(steps: Steps, state: Sequence[Tensor], log: list[str]) -> Steps:
+    graphs = StepGraphs(state, CPU, make_recorder=lambda: FakeRecorder(state, log))
+    return functools.partial(graphs.take, steps)
 
 
 def _inputs(kind: str, call: int) -> tuple[Tensor, ...]:
@@ -78,7 +84,7 @@ def test_recorded_steps_equal_the_steps_bit_for_bit(kind: str) -> None:
     assert log == ["warm up", "capture", "replay", "replay", "replay", "replay"]
 
 
-def _counter() -> tuple[Tensor, GraphedSteps, list[str]]:
+def _counter() -> tuple[Tensor, Steps, list[str]]:
     """Adds its input's sum to a number, and returns the number times the input."""
     total, log = torch.zeros(()), []
 
@@ -129,20 +135,32 @@ def test_steps_that_cannot_be_recorded_change_nothing(failing: str) -> None:
         raise RuntimeError("out of memory")
 
     setattr(Failing, failing, fail)
-    recorded = GraphedSteps(steps, [total], lambda: Failing([total], []))
+    graphs = StepGraphs([total], CPU, make_recorder=lambda: Failing([total], []))
     words = "out of memory" if failing == "warm_up" else "--no-cuda-graphs"
     with pytest.raises(RuntimeError, match=words):
-        recorded(torch.ones(2))
+        graphs.take(steps, torch.ones(2))
     assert total == 1
 
 
 def test_there_are_no_graphs_on_the_processor_nor_where_they_are_switched_off() -> None:
-    def steps(x: Tensor) -> Tensor:
-        return x
+    def refuse() -> FakeRecorder:
+        raise AssertionError("recorded")
 
-    assert graphed(steps, [], CPU, enabled=True) is steps
-    assert graphed(steps, [], torch.device("cuda"), enabled=False) is steps
-    assert isinstance(graphed(steps, [], torch.device("cuda"), enabled=True), GraphedSteps)
+    x = torch.ones(2)
+    for graphs in (StepGraphs([], CPU), StepGraphs([], CPU, enabled=False, make_recorder=refuse)):
+        assert graphs.take(lambda y: y, x) is x
+    assert StepGraphs([], torch.device("cuda"))._make_recorder is not None
+    assert StepGraphs([], torch.device("cuda"), enabled=False)._make_recorder is None
+
+
+def test_a_part_and_its_graphs_are_freed_with_their_last_user() -> None:
+    """By counting references: the garbage collector may come long after."""
+    streams = RandomStreams([0], "test", CPU)
+    part = Discriminator(5, DiscriminatorConfig(hidden=(8,), steps=2), streams)
+    part.fit(filled_replays(linear_world(1, 1000)))
+    gone = weakref.ref(part)
+    del part
+    assert gone() is None
 
 
 @pytest.fixture
@@ -151,13 +169,13 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     logs: dict[str, list[str]] = {}
 
     def fake(
-        name: str, steps: Steps, state: Sequence[Tensor], device: torch.device, *, enabled: bool
-    ) -> Steps:
-        logs[name] = [f"enabled {enabled}"]
-        return _fake(steps, state, logs[name])
+        name: str, state: Sequence[Tensor], device: torch.device, *, enabled: bool
+    ) -> StepGraphs:
+        log = logs[name] = [f"enabled {enabled}"]
+        return StepGraphs(state, device, make_recorder=lambda: FakeRecorder(state, log))
 
     for part in (tom.sac, tom.dynamics, tom.dual_q, tom.discriminator):
-        monkeypatch.setattr(part, "graphed", functools.partial(fake, part.__name__))
+        monkeypatch.setattr(part, "StepGraphs", functools.partial(fake, part.__name__))
     return logs
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tom.batching import take
 from tom.config import DiscriminatorConfig
-from tom.graphs import graphed
+from tom.graphs import StepGraphs
 from tom.native_steps import discriminator_steps
 from tom.networks import Adam, StackedMLP
 from tom.replays import Replays
@@ -53,9 +53,7 @@ class Discriminator:
         self._streams = streams
         self.network = StackedMLP(1, (size, *config.hidden, 1), "tanh", streams)
         self.optimizer = Adam(self.network, config.learning_rate)
-        self._fast_steps = graphed(
-            self._native_steps, self.optimizer.trained, streams.device, enabled=cuda_graphs
-        )
+        self._graphs = StepGraphs(self.optimizer.trained, streams.device, enabled=cuda_graphs)
         seeds = self.network.seeds
         self._mean = torch.zeros(seeds, 1, size, device=streams.device)
         self._std = torch.ones(seeds, 1, size, device=streams.device)
@@ -82,7 +80,7 @@ class Discriminator:
         batches = self._batches(replays, current)
         if config.native:
             parts = zip(*(batch.split(STEPS_TOGETHER) for batch in batches), strict=True)
-            logits = torch.cat([self._fast_steps(*part) for part in parts])
+            logits = torch.cat([self._graphs.take(self._native_steps, *part) for part in parts])
         else:
             logits = self._steps(*batches)
         last = logits[-max(1, config.steps // 10) :]

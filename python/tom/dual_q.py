@@ -27,7 +27,7 @@ from torch import Tensor
 from tom.batching import in_chunks
 from tom.config import DualQConfig
 from tom.divergences import Divergence
-from tom.graphs import graphed
+from tom.graphs import StepGraphs
 from tom.native_steps import dual_q_steps
 from tom.networks import Adam, StackedMLP
 from tom.ops import Divergence as DivergenceName
@@ -77,9 +77,7 @@ class DualQ:
         sizes = (layout.observation_size + layout.action_size, *config.hidden, 1)
         self.network = StackedMLP(1, sizes, "relu", streams)
         self.optimizer = Adam(self.network, config.learning_rate)
-        self._fast_steps = graphed(
-            self._native_steps, self.optimizer.trained, streams.device, enabled=cuda_graphs
-        )
+        self._graphs = StepGraphs(self.optimizer.trained, streams.device, enabled=cuda_graphs)
         self._streams = streams
 
     def fit(
@@ -107,7 +105,7 @@ class DualQ:
             steps = min(STEPS_TOGETHER, config.steps - first)
             batches = self._batches(steps, replays, rewards, initial_states, policy)
             if config.native:
-                losses.append(self._fast_steps(*batches))
+                losses.append(self._graphs.take(self._native_steps, *batches))
             else:
                 losses += [self._step(*batch) for batch in zip(*batches, strict=True)]
         return {"tom/dual_q_loss": torch.cat(losses)[-window:].mean(0)}

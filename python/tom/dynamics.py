@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tom.batching import in_chunks, take
 from tom.config import DynamicsConfig
-from tom.graphs import graphed
+from tom.graphs import StepGraphs
 from tom.native_steps import dynamics_steps
 from tom.networks import Adam, StackedMLP
 from tom.ops import stacked_mlp, weighted_gaussian_nll
@@ -71,9 +71,7 @@ class DynamicsEnsemble:
         )
         self.optimizer = Adam(self.network, config.learning_rate, weight_decay=config.weight_decay)
         seeds, device = self.network.seeds, streams.device
-        self._fast_steps = graphed(
-            self._native_steps, self.optimizer.trained, device, enabled=cuda_graphs
-        )
+        self._graphs = StepGraphs(self.optimizer.trained, device, enabled=cuda_graphs)
         self._input_mean = torch.zeros(seeds, 1, inputs, device=device)
         self._input_std = torch.ones(seeds, 1, inputs, device=device)
         self._target_mean = torch.zeros(seeds, 1, outputs, device=device)
@@ -210,7 +208,7 @@ class DynamicsEnsemble:
         shape = (config.batches_per_epoch, members, config.batch_size)
         x, y, w = (t.unflatten(1, shape).transpose(0, 1) for t in (inputs, targets, weight))
         if config.native:
-            return self._fast_steps(x, y, w)
+            return self._graphs.take(self._native_steps, x, y, w)
         losses = [self._step(*batch) for batch in zip(x, y, w, strict=True)]
         return torch.stack(losses).mean(0)
 

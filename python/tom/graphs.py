@@ -8,6 +8,7 @@ where they are, and random numbers, which a graph would repeat, are inputs.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,20 +18,6 @@ from torch import Tensor
 
 Steps = Callable[..., Tensor]
 """Queues training steps that read the tensors given; what it returns, it does not wait for."""
-
-
-def graphed(steps: Steps, state: Sequence[Tensor], device: torch.device, *, enabled: bool) -> Steps:
-    """`steps` as CUDA graphs; as they are on the CPU, or where graphs are not `enabled`.
-
-    Args:
-        steps: as for :class:`GraphedSteps`.
-        state: likewise.
-        device: where all of it lies.
-        enabled: whether the user wants graphs.
-    """
-    if not enabled or device.type != "cuda":
-        return steps
-    return GraphedSteps(steps, state, lambda: CudaRecorder(device))
 
 
 class Recorder(Protocol):
@@ -55,31 +42,49 @@ class _Recording:
     output: Tensor
 
 
-class GraphedSteps:
-    """Called like `steps`, with the same result and effect; one graph per set of input shapes.
+class StepGraphs:
+    """Takes training steps by one graph per set of input shapes; on the CPU, as they are.
+
+    The steps launch the same kernels at every call with inputs of the same shapes. Besides their
+    inputs they read only tensors that stay where they are. They are given at each call and not
+    kept, so that a part and its graphs, which hold much memory, are freed with their last user.
 
     Args:
-        steps: launches the same kernels at every call with inputs of the same shapes. Besides its
-            inputs it reads only tensors that stay where they are.
-        state: all tensors that it changes in place. They must stay where they are, too.
-        make_recorder: one recorder for each graph.
+        state: all tensors that the steps change in place. They must stay where they are, too.
+        device: where all of it lies.
+        enabled: whether the user wants graphs.
+        make_recorder: one recorder for each graph; left out, CUDA's on a GPU and none elsewhere.
     """
 
     def __init__(
-        self, steps: Steps, state: Sequence[Tensor], make_recorder: Callable[[], Recorder]
+        self,
+        state: Sequence[Tensor],
+        device: torch.device,
+        *,
+        enabled: bool = True,
+        make_recorder: Callable[[], Recorder] | None = None,
     ) -> None:
-        self._steps, self._state, self._make_recorder = steps, list(state), make_recorder
+        self._state = list(state)
+        if make_recorder is None and device.type == "cuda":
+            make_recorder = functools.partial(CudaRecorder, device)
+        self._make_recorder = make_recorder if enabled else None
         self._recordings: dict[tuple[object, ...], _Recording] = {}
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """Take the steps.
+    def take(self, steps: Steps, *inputs: Tensor) -> Tensor:
+        """`steps(*inputs)`, with the same result and effect.
+
+        Args:
+            steps: the same at every call.
+            inputs: what they read.
 
         Raises:
             RuntimeError: The steps cannot be recorded; the state is as it was.
         """
+        if self._make_recorder is None:
+            return steps(*inputs)
         key = tuple((x.shape, x.dtype) for x in inputs)
         if key not in self._recordings:
-            self._recordings[key] = self._record(inputs)
+            self._recordings[key] = self._record(self._make_recorder(), steps, inputs)
         recording = self._recordings[key]
         for own, given in zip(recording.inputs, inputs, strict=True):
             own.copy_(given)
@@ -87,17 +92,16 @@ class GraphedSteps:
         return recording.output.clone()  # the next replay overwrites it
 
     @torch.no_grad()
-    def _record(self, inputs: Sequence[Tensor]) -> _Recording:
+    def _record(self, recorder: Recorder, steps: Steps, inputs: Sequence[Tensor]) -> _Recording:
         own = [x.clone(memory_format=torch.contiguous_format) for x in inputs]
-        recorder = self._make_recorder()
         before = [tensor.clone() for tensor in self._state]
         try:
-            recorder.warm_up(lambda: self._steps(*own))
+            recorder.warm_up(lambda: steps(*own))
         finally:
             for tensor, value in zip(self._state, before, strict=True):
                 tensor.copy_(value)
         try:
-            replay, output = recorder.capture(lambda: self._steps(*own))
+            replay, output = recorder.capture(lambda: steps(*own))
         except RuntimeError as error:
             raise RuntimeError(
                 "the training steps could not be recorded as a CUDA graph; train without graphs "

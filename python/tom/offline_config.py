@@ -50,6 +50,8 @@ class OfflineConfig(Settings):
     """Seed of everything."""
     device: str = "cpu"
     """cpu, cuda or cuda:N."""
+    cuda_graphs: bool = True
+    """On a GPU, launch many training steps as one CUDA graph; off, kernel by kernel."""
     threads: int = bounded(0, 0)
     """Processor threads for torch and the simulator; 0 takes those this process may use, at most
     4."""
@@ -80,7 +82,7 @@ class OfflineConfig(Settings):
     def free(self) -> tuple[str, ...]:
         """The weights are computed anew at each call."""
         weights = ("policy", "bins", "divergence", "max_weight", "discriminator", "dual_q")
-        return (*super().free, *weights, "num_envs")
+        return (*super().free, *weights, "num_envs", "cuda_graphs")
 
     def check(self) -> None:
         """Check the pairs that must fit, which are those of `tom.train`.
@@ -100,6 +102,7 @@ class OfflineConfig(Settings):
                 "seed": self.seed,
                 "steps": self.transitions,
                 "device": self.device,
+                "cuda_graphs": self.cuda_graphs,
                 "threads": self.threads,
                 "run_dir": f"{self.run_dir}/sac",
                 "updates_per_step": self.updates_per_step,

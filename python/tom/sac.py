@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tom.config import SACConfig
-from tom.graphs import graphed
+from tom.graphs import StepGraphs
 from tom.native_steps import sac_updates
 from tom.networks import Adam, StackedMLP
 from tom.rows import RowLayout
@@ -67,9 +67,7 @@ class SAC:
         self._temperature_adam = Adam(self.temperature, config.learning_rate)
         adams = (self._actor_adam, self._critic_adam, self._temperature_adam)
         state = [tensor for adam in adams for tensor in adam.trained]
-        self._fast_updates = graphed(
-            self._native_updates, [*state, self.target.flat], device, enabled=cuda_graphs
-        )
+        self._graphs = StepGraphs([*state, self.target.flat], device, enabled=cuda_graphs)
 
     @torch.no_grad()
     def act(self, observations: Tensor) -> Tensor:
@@ -92,7 +90,7 @@ class SAC:
         updates, _, batch, _ = batches.shape
         noise = self._streams.normal(updates, 2 * batch, self.layout.action_size).transpose(0, 1)
         if self.config.native:
-            metrics = self._fast_updates(batches, noise)
+            metrics = self._graphs.take(self._native_updates, batches, noise)
         else:
             for rows, drawn in zip(batches, noise, strict=True):
                 metrics = torch.stack(self._update(rows, drawn))
