@@ -8,9 +8,15 @@ from torch import Tensor, nn
 
 
 class PlainSAC:
-    """The same update as `tom.sac.SAC`, as a single-seed program would write it."""
+    """The same update as `tom.sac.SAC`, as a single-seed program would write it.
 
-    def __init__(self) -> None:
+    Args:
+        adam: which of PyTorch's implementations: `fused`, `foreach` or `forloop`.
+        critic_gradients: whether the actor's loss computes gradients for the critics' weights too,
+            which nobody reads.
+    """
+
+    def __init__(self, adam: str = "fused", critic_gradients: bool = True) -> None:
         def network(inputs: int, outputs: int) -> nn.Sequential:
             return nn.Sequential(
                 nn.Linear(inputs, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(),
@@ -23,8 +29,10 @@ class PlainSAC:
         self.log_alpha = torch.zeros(1, requires_grad=True)
         groups = (self.actor.parameters(), self.critics.parameters(), [self.log_alpha])
         self.actor_adam, self.critic_adam, self.alpha_adam = (
-            torch.optim.Adam(group, 3e-4, fused=True) for group in groups
+            torch.optim.Adam(group, 3e-4, fused=adam == "fused", foreach=adam == "foreach")
+            for group in groups
         )
+        self.critic_gradients = critic_gradients
 
     def sample(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.actor(observations).chunk(2, -1)
@@ -50,7 +58,7 @@ class PlainSAC:
         x = torch.cat([s, action], -1)
         loss = (alpha * log_prob - torch.minimum(*(critic(x) for critic in self.critics))).mean()
         self.actor_adam.zero_grad()
-        loss.backward()
+        loss.backward(inputs=None if self.critic_gradients else list(self.actor.parameters()))
         self.actor_adam.step()
         loss = -(self.log_alpha * (log_prob.detach() - 3)).mean()
         self.alpha_adam.zero_grad()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from compiled import compiled
 from timing import alternate
 from tom import ops, reference
 
@@ -173,20 +174,43 @@ def test_stacked_mlp_gradient_penalty(benchmark, capsys):
     benchmark(functions["operator"])
 
 
-def test_weighted_gaussian_nll(benchmark, capsys):
+def nll_arguments() -> tuple[list[Tensor], list[Tensor]]:
+    """Hopper's: mean, log-variance, bounds, target and delta; and of these the leaves."""
     torch.manual_seed(0)
     mean, log_var = (torch.randn(1, 7, 256, 12, requires_grad=True) for _ in range(2))
     lower = torch.full((1, 7, 12), -10.0, requires_grad=True)
     upper = torch.full((1, 7, 12), 0.5, requires_grad=True)
-    target, delta = torch.randn(1, 7, 256, 12), torch.randn(1, 7, 256)
+    leaves = [mean, log_var, lower, upper]
+    return [*leaves, torch.randn(1, 7, 256, 12), torch.randn(1, 7, 256)], leaves
+
+
+def test_weighted_gaussian_nll(benchmark, capsys):
+    arguments, leaves = nll_arguments()
 
     def step(function):
-        loss, _, _ = function(mean, log_var, lower, upper, target, delta=delta)
-        return torch.autograd.grad(loss.sum(), [mean, log_var, lower, upper])
+        loss, _, _ = function(*arguments[:-1], delta=arguments[-1])
+        return torch.autograd.grad(loss.sum(), leaves)
 
     functions = {
         "operator": lambda: step(ops.weighted_gaussian_nll),
         "reference": lambda: step(reference.weighted_gaussian_nll),
+    }
+    compare(capsys, "weighted_gaussian_nll [1, 7, 256, 12]", functions)
+    benchmark(functions["operator"])
+
+
+@pytest.mark.parametrize("mode", ["default", "max-autotune"])
+def test_weighted_gaussian_nll_beside_torch_compile(mode, benchmark, capsys):
+    arguments, leaves = nll_arguments()
+
+    def step(function):
+        loss, _, _ = function(*arguments[:-1], delta=arguments[-1])
+        return torch.autograd.grad(loss.sum(), leaves)
+
+    fast, seconds = compiled(lambda: step(reference.weighted_gaussian_nll), mode)
+    functions = {
+        "operator": lambda: step(ops.weighted_gaussian_nll),
+        f"torch.compile({mode}) of the reference, {seconds:.0f} s to compile,": fast,
     }
     compare(capsys, "weighted_gaussian_nll [1, 7, 256, 12]", functions)
     benchmark(functions["operator"])

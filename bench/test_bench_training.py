@@ -2,23 +2,24 @@
 
     pytest bench/test_bench_training.py --benchmark-only -s
 
-Hopper's sizes, one and two threads. The bare products are the step's matrix products alone, in the
-shapes they have, each on memory of its own that stays in the caches: what no program that makes
-these products can beat by much. Every line has medians of alternating calls within one run.
+Hopper's sizes, one and two threads. The bare products are the step's matrix products alone, see
+products.py. Every line has medians of alternating calls within one run. torch.compile takes minutes
+to warm up: `-k "not compile"` leaves it out.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, bmm
 
+import products
+from compiled import compiled
 from plain_sac import PlainSAC
+from products import Call
 from timing import alternate
 from tom.config import DiscriminatorConfig, DualQConfig, DynamicsConfig, SACConfig
 from tom.discriminator import Discriminator
@@ -32,8 +33,6 @@ from tom.streams import RandomStreams
 
 LAYOUT, BATCH, STEPS = RowLayout(11, 3), 256, 20
 ROUNDS, SECONDS = 40, 20.0
-
-Call = Callable[[], object]
 
 
 @pytest.fixture(params=[1, 2], autouse=True)
@@ -70,47 +69,9 @@ def streams() -> RandomStreams:
     return RandomStreams([0], "bench", torch.device("cpu"))
 
 
-def t(x: Tensor) -> Tensor:
-    return x.transpose(1, 2)
-
-
-def sac_products() -> Call:
-    r = torch.randn
-    x, w1, w3 = r(1, 512, 11), r(1, 11, 256), r(1, 256, 6)  # the actor on s and s'
-    h, square, grad = r(1, 512, 256), r(1, 256, 256), r(1, 256, 6)
-    cx, c1, c2, c3 = r(2, 256, 14), r(2, 14, 256), r(2, 256, 256), r(2, 1, 256)
-    ch, cg = r(2, 256, 256), r(2, 1, 256)
-    ax, ah = x[:, :256], h[:, :256]
-
-    def run() -> None:
-        bmm(x, w1), bmm(h, square), bmm(t(w3), t(h))
-        for _ in range(3):  # target on s', critics on (s, a), critics on the new action
-            bmm(cx, c1), bmm(ch, c2), bmm(c3, t(ch))
-        bmm(cg, ch), bmm(t(ch), ch), bmm(ch, t(c2)), bmm(t(cx), ch)  # the critics' gradients
-        bmm(ch, t(c2)), bmm(c1[:, -3:], t(ch))  # to the action
-        bmm(t(grad), ah), bmm(grad, t(w3)), bmm(t(ah), ah), bmm(ah, t(square)), bmm(t(ax), ah)
-
-    return run
-
-
-def mlp_products(members: int, rows: int, sizes: list[int]) -> Call:
-    """Forward and backward of a stack, without the gradient of its input."""
-    r = torch.randn
-    x = [r(members, rows, n) for n in sizes]
-    w = [r(members, i, o) for i, o in pairwise(sizes)]
-
-    def product(a: Tensor, b: Tensor) -> None:
-        # The faster of both ways to a narrow result.
-        bmm(t(b), t(a)) if b.shape[2] < 16 else bmm(a, b)
-
-    def run() -> None:
-        for layer, weight in enumerate(w):
-            product(x[layer], weight)
-            product(t(x[layer]), x[layer + 1])
-            if layer > 0 and x[layer + 1].shape[2] > 1:
-                bmm(x[layer + 1], t(weight))
-
-    return run
+def bare(work: Callable[..., Call], *shape: Any) -> dict[str, tuple[Call, int]]:
+    """The work's matrix products, by each way to compute them."""
+    return {name: (work(product, *shape), 1) for name, product in products.PRODUCTS.items()}
 
 
 def native_and_plain(config: SACConfig) -> SAC:
@@ -124,7 +85,7 @@ def test_sac_update(compare: Any) -> None:
     plain = PlainSAC()
     calls: dict[str, tuple[Call, int]] = {
         "native": (lambda: native.update(batches), STEPS),
-        "bare matrix products": (sac_products(), 1),
+        **bare(products.sac_update),
         "autograd on the stacks": (lambda: autograd.update(batches[:1]), 1),
         "plain PyTorch": (lambda: plain.update(batches[0, 0]), 1),
     }
@@ -132,6 +93,22 @@ def test_sac_update(compare: Any) -> None:
         if importlib.util.find_spec(package):
             calls[title] = (peer_update(package), STEPS)
     compare("SAC update", calls)
+
+
+@pytest.mark.parametrize("mode", ["default", "max-autotune"])
+def test_sac_update_beside_torch_compile(compare: Any, mode: str) -> None:
+    batches = torch.randn(STEPS, 1, BATCH, LAYOUT.width)
+    batches[..., LAYOUT.terminated] = 0
+    native, plain = native_and_plain(SACConfig()), PlainSAC()
+    update, seconds = compiled(plain.update, mode, batches[0, 0])
+    title = f"torch.compile({mode}) of plain PyTorch, {seconds:.0f} s to compile"
+    compare(
+        "SAC update",
+        {
+            "native": (lambda: native.update(batches), STEPS),
+            title: (lambda: update(batches[0, 0]), 1),
+        },
+    )
 
 
 def peer_update(package: str) -> Call:
@@ -153,7 +130,7 @@ def test_ensemble_step(compare: Any) -> None:
         "step of the 7-member ensemble",
         {
             "native": (lambda: native._native_steps(x, y, w), STEPS),
-            "bare matrix products": (mlp_products(7, BATCH, [14, 200, 200, 200, 200, 24]), 1),
+            **bare(products.step, 7, BATCH, [14, 200, 200, 200, 200, 24]),
             "autograd on the stacks": (lambda: autograd._step(x[0], y[0], w[0]), 1),
         },
     )
@@ -169,7 +146,7 @@ def test_dual_q_step(compare: Any) -> None:
         "dual Q step",
         {
             "native": (lambda: native._native_steps(inputs, rewards, go_on), STEPS),
-            "bare matrix products": (mlp_products(1, 3 * BATCH, [14, 256, 256, 1]), 1),
+            **bare(products.step, 1, 3 * BATCH, [14, 256, 256, 1]),
             "autograd on the stacks": (
                 lambda: autograd._step(inputs[0], rewards[0], go_on[0]),
                 1,
@@ -182,20 +159,11 @@ def test_discriminator_step(compare: Any) -> None:
     native, autograd = (Discriminator(25, DiscriminatorConfig(), streams()) for _ in range(2))
     shape = (STEPS, 1, BATCH)
     batches = torch.randn(*shape, 25), torch.randn(*shape, 25), torch.rand(*shape, 1)
-    both = mlp_products(1, 2 * BATCH, [25, 256, 256, 1])
-    x, h, w1, w2 = (torch.randn(1, *s) for s in [(256, 25), (256, 256), (25, 256), (256, 256)])
-
-    def bare() -> None:
-        both()
-        bmm(x, w1), bmm(h, w2), bmm(h, t(w2)), bmm(h, t(w1))  # forward and slope
-        bmm(x, w1), bmm(t(x), h), bmm(t(h), h), bmm(h, w2)  # back through the slope
-        bmm(t(h), h), bmm(h, t(w2)), bmm(t(x), h)  # back through the network
-
     compare(
         "discriminator step with its gradient penalty",
         {
             "native": (lambda: native._native_steps(*batches), STEPS),
-            "bare matrix products": (bare, 1),
+            **bare(products.discriminator_step),
             "autograd on the stacks": (lambda: autograd._steps(*(b[:1] for b in batches)), 1),
         },
     )

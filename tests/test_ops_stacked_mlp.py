@@ -220,3 +220,24 @@ X, WEIGHTS, BIASES = (
 def test_stacked_mlp_bad_input(x, weights, biases, activation, message):
     with pytest.raises(ValueError, match=message):
         ops.stacked_mlp(x, weights, biases, activation)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("members", "members_of_x"), [(1, 1), (3, 1), (3, 3)])
+def test_many_rows_without_gradients(members, members_of_x, activation, dtype):
+    """Blocks of rows go through all layers at once, with the same bits for every such split."""
+    for sizes in [[14, 64, 40, 1], [5, 17, 6], [4, 33]]:
+        x, weights, biases = network(sizes, 2, members, members_of_x, 700, dtype)
+        wider = torch.cat([x.detach(), x.detach()], dim=-1)
+        results = []
+        with torch.no_grad():
+            for threads in [1, 2, 4]:
+                with number_of_threads(threads):
+                    results.append(ops.stacked_mlp(x, weights, biases, activation))
+            sliced = ops.stacked_mlp(wider[..., : sizes[0]], weights, biases, activation)
+            few = ops.stacked_mlp(x[:, :, 300:310], weights, biases, activation)
+        assert_near(results[0], reference.stacked_mlp(x, weights, biases, activation).detach())
+        for result in [*results[1:], sliced]:
+            assert torch.equal(result, results[0])
+        assert_near(few, results[0][:, :, 300:310])

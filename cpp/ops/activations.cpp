@@ -30,6 +30,13 @@ constexpr int64_t kParallelWork = 1 << 13;  // elements worth waking another thr
 // says it; for SiLU the slope is stored, since the sigmoid is at hand and costs an exponential
 // later.
 template <typename T>
+struct Linear {
+  using V = Vectorized<T>;
+  static constexpr bool kSeparateResidual = false;
+  static V forward(V z, V*) { return z; }
+};
+
+template <typename T>
 struct Relu {
   using V = Vectorized<T>;
   static constexpr bool kSeparateResidual = false;
@@ -204,5 +211,22 @@ void activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation 
   }
   if (bias_grad.defined()) at::sum_out(bias_grad, grad, 2);
 }
+
+template <typename T>
+void activate_rows(T* z, const T* bias, int64_t rows, int64_t width, Activation activation) {
+  with_activation<T>(activation, [&]<typename U, template <typename> class Act>() {
+    forward_rows<U, Act>(z, bias, z, 0, rows, rows, width);
+  });
+}
+
+template <typename T>
+void add_bias_rows(T* z, const T* bias, int64_t rows, int64_t width) {
+  forward_rows<T, Linear>(z, bias, z, 0, rows, rows, width);
+}
+
+template void activate_rows(float*, const float*, int64_t, int64_t, Activation);
+template void activate_rows(double*, const double*, int64_t, int64_t, Activation);
+template void add_bias_rows(float*, const float*, int64_t, int64_t);
+template void add_bias_rows(double*, const double*, int64_t, int64_t);
 
 }  // namespace tom

@@ -28,4 +28,11 @@ Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, boo
 void activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
                        at::Tensor bias_grad);
 
+/// For kernels on the CPU, T being float or double: z [rows, width], contiguous, becomes
+/// act(z + bias), or z + bias.
+template <typename T>
+void activate_rows(T* z, const T* bias, int64_t rows, int64_t width, Activation activation);
+template <typename T>
+void add_bias_rows(T* z, const T* bias, int64_t rows, int64_t width);
+
 }  // namespace tom

@@ -36,16 +36,9 @@ constexpr int64_t kParallelWork = 1 << 16;  // multiply-adds worth waking anothe
 
 std::atomic<bool> switched_on{true};
 
-template <typename T>
-struct Matrix {
-  T* data;
-  int64_t row, column;  // strides in elements
-  T* at(int64_t i, int64_t j) const { return data + i * row + j * column; }
-};
-
 // c [Rows, n] = (or +=) a [Rows, depth] b [depth, n], where b has whole vectors in each row.
 template <typename T, int Rows, int Vectors>
-void tile(Matrix<const T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t depth,
+void tile(Block<const T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t depth,
           int64_t n, bool add) {
   using V = Vectorized<T>;
   constexpr int64_t kLast = (Vectors - 1) * V::size();
@@ -80,7 +73,7 @@ void tile(Matrix<const T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int
 }
 
 template <typename T>
-using Tile = void (*)(Matrix<const T>, const T*, int64_t, T*, int64_t, int64_t, int64_t, bool);
+using Tile = void (*)(Block<const T>, const T*, int64_t, T*, int64_t, int64_t, int64_t, bool);
 
 template <typename T, int Vectors, int... Rows>
 constexpr std::array<Tile<T>, sizeof...(Rows)> tiles_of(std::integer_sequence<int, Rows...>) {
@@ -96,7 +89,7 @@ Tile<T> tile_for(int64_t rows, int64_t vectors) {
 
 // Columns [0, n) of b [depth, ...] as rows of whole vectors, zeros behind n.
 template <typename T>
-void pack(Matrix<const T> b, int64_t depth, int64_t n, T* to, int64_t width) {
+void pack(Block<const T> b, int64_t depth, int64_t n, T* to, int64_t width) {
   if (b.column == 1) {
     using V = Vectorized<T>;
     for (int64_t k = 0; k < depth; ++k) {
@@ -132,7 +125,7 @@ T sum_of_lanes(Vectorized<T> v) {
 // c [m, n] = (or +=) a [m, depth] b [depth, n], as dot products of rows of a, which are contiguous,
 // with the columns of b, which are kDepth apart.
 template <typename T, int n>
-void dots(Matrix<const T> a, const T* b, Matrix<T> c, int64_t m, int64_t depth, bool add) {
+void dots(Block<const T> a, const T* b, Block<T> c, int64_t m, int64_t depth, bool add) {
   using V = Vectorized<T>;
   for (int64_t i = 0; i < m; ++i) {
     V sum[n];
@@ -155,8 +148,8 @@ void dots(Matrix<const T> a, const T* b, Matrix<T> c, int64_t m, int64_t depth, 
 }
 
 template <typename T>
-void dots_for(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, int64_t m, int64_t depth,
-              int64_t n, bool add, T* columns) {
+void dots_for(Block<const T> a, Block<const T> b, Block<T> c, int64_t m, int64_t depth, int64_t n,
+              bool add, T* columns) {
   static constexpr std::array kAll{dots<T, 1>, dots<T, 2>, dots<T, 3>, dots<T, 4>};
   for (int64_t j = 0; j < n; ++j) {
     for (int64_t k = 0; k < depth; ++k) columns[j * kDepth + k] = *b.at(k, j);
@@ -166,7 +159,8 @@ void dots_for(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, int64_t m, int6
 
 // One panel of columns of the result, for all the given rows.
 template <typename T>
-void panel(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, int64_t m, int64_t k, int64_t n) {
+void panel(Block<const T> a, Block<const T> b, Block<T> c, int64_t m, int64_t k, int64_t n,
+           bool add) {
   constexpr int64_t kLanes = Vectorized<T>::size();
   const int64_t vectors = (n + kLanes - 1) / kLanes, width = vectors * kLanes;
   const bool unpacked = m <= kUnpackedRows && b.column == 1 && n == width;
@@ -175,9 +169,10 @@ void panel(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, int64_t m, int64_t
   const int64_t tiles = (m + kTileRows - 1) / kTileRows;
   for (int64_t first = 0; first < k; first += kDepth) {
     const int64_t depth = std::min(kDepth, k - first);
-    const Matrix<const T> part{b.at(first, 0), b.row, b.column};
+    const Block<const T> part{b.at(first, 0), b.row, b.column};
     if (narrow) {
-      dots_for({a.at(0, first), a.row, a.column}, part, c, m, depth, n, first > 0, packed.data());
+      dots_for({a.at(0, first), a.row, a.column}, part, c, m, depth, n, add || first > 0,
+               packed.data());
       continue;
     }
     if (!unpacked) pack(part, depth, n, packed.data(), width);
@@ -185,24 +180,24 @@ void panel(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, int64_t m, int64_t
       const int64_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
       tile_for<T>(rows, vectors)({a.at(row, first), a.row, a.column},
                                  unpacked ? part.data : packed.data(), unpacked ? b.row : width,
-                                 c.at(row, 0), c.row, depth, n, first > 0);
+                                 c.at(row, 0), c.row, depth, n, add || first > 0);
     }
   }
 }
 
 template <typename T>
-Matrix<const T> member(const at::Tensor& t, int64_t s, int64_t m) {
+Block<const T> member(const at::Tensor& t, int64_t s, int64_t m) {
   return {t.const_data_ptr<T>() + s * t.stride(0) + (t.size(1) == 1 ? 0 : m * t.stride(1)),
           t.stride(2), t.stride(3)};
 }
 
 template <typename T>
-void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) {
   constexpr int64_t kWidth = kTileVectors * Vectorized<T>::size();
   const int64_t members = out.size(1), stacks = out.size(0) * members;
   const int64_t m = out.size(2), n = out.size(3), k = a.size(3);
   if (k == 0) {
-    out.zero_();
+    if (!add) out.zero_();
     return;
   }
   const int64_t panels = (n + kWidth - 1) / kWidth;
@@ -222,7 +217,7 @@ void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
       const auto b_n = member<T>(b, stack / members, stack % members);
       panel<T>({a_n.at(row, 0), a_n.row, a_n.column}, {b_n.at(0, column), b_n.row, b_n.column},
                {result + (stack * m + row) * n + column, n, 1}, rows, k,
-               std::min(kWidth, n - column));
+               std::min(kWidth, n - column), add);
     }
   });
 }
@@ -233,9 +228,23 @@ bool has_blocked_product(const at::Tensor& a) {
   return kCompiled && switched_on && takes_float_kernels(a);
 }
 
-void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
-  a.scalar_type() == at::kFloat ? product<float>(out, a, b) : product<double>(out, a, b);
+void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bool add) {
+  a.scalar_type() == at::kFloat ? product<float>(out, a, b, add) : product<double>(out, a, b, add);
 }
+
+template <typename T>
+void block_product(Block<const T> a, Block<const T> b, T* c, int64_t m, int64_t k, int64_t n) {
+  constexpr int64_t kWidth = kTileVectors * Vectorized<T>::size();
+  for (int64_t column = 0; column < n; column += kWidth) {
+    panel<T>(a, {b.at(0, column), b.row, b.column}, {c + column, n, 1}, m, k,
+             std::min(kWidth, n - column), /*add=*/false);
+  }
+}
+
+template void block_product(Block<const float>, Block<const float>, float*, int64_t, int64_t,
+                            int64_t);
+template void block_product(Block<const double>, Block<const double>, double*, int64_t, int64_t,
+                            int64_t);
 
 bool use_blocked_products(bool on) { return switched_on.exchange(on); }
 

@@ -8,14 +8,27 @@ namespace tom {
 /// for AVX-512, and the switch below on.
 bool has_blocked_product(const at::Tensor& a);
 
-/// out [S, M, m, n] = a [S, M or 1, m, k] b [S, M or 1, k, n], of any strides but for `out`, which
-/// is contiguous.
+/// out [S, M, m, n] = a [S, M or 1, m, k] b [S, M or 1, k, n], or added to it; of any strides but
+/// for `out`, which is contiguous.
 ///
 /// The products of these networks are too small for MKL to pack their factors well, and on
 /// processors of other makers than Intel it keeps to AVX2, which is half of what AVX-512 gives
 /// where the vector units are 512 bits wide. Every element is one chain of fused multiply-adds in
 /// the order of k, so that its bits depend neither on the number of threads nor on the other rows.
-void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b);
+void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b,
+                         bool add = false);
+
+/// A matrix inside other memory, with its strides in elements.
+template <typename T>
+struct Block {
+  T* data;
+  int64_t row, column;
+  T* at(int64_t i, int64_t j) const { return data + i * row + j * column; }
+};
+
+/// The same for one pair on the calling thread, T being float or double: c [m, n], contiguous.
+template <typename T>
+void block_product(Block<const T> a, Block<const T> b, T* c, int64_t m, int64_t k, int64_t n);
 
 /// Turns it off (the products are then ATen's, that is MKL's) or on; returns what it was. For
 /// comparisons: it is on by default, and not meant to be switched while a product is computed.

@@ -2,7 +2,6 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/addcmul.h>
-#include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/lerp.h>
@@ -12,6 +11,7 @@
 #include <ATen/ops/tanh_backward.h>
 #include <torch/library.h>
 
+#include "ops/products.h"
 #include "ops/trained_stack.h"
 
 namespace tom {
@@ -25,10 +25,10 @@ using Tensors = std::vector<Tensor>;
 // Under the square root, so that the norm has a gradient where the slope vanishes.
 constexpr double kTiny = 1e-12;
 
-Tensor transposed(const Tensor& t) { return t.transpose(1, 2); }
+Tensor transposed(const Tensor& t) { return t.transpose(2, 3); }
 
-// Adds the gradient of weight * mean((|d logit / dx| - 1)^2) on inputs x [S, B, I] to the
-// network's.
+// Adds the gradient of weight * mean((|d logit / dx| - 1)^2) on inputs x [S, 1, B, I] to
+// the network's.
 //
 // With h_0 = x, z_l = h_l W_l + b_l and h_{l+1} = tanh(z_l), the logit being the last z, the slope
 // is found from the top by g_l = p_{l+1} (1 - h_{l+1}^2), p_l = g_l W_l^T, and is p_0. The
@@ -36,41 +36,39 @@ Tensor transposed(const Tensor& t) { return t.transpose(1, 2); }
 // h on the way goes back through the network as usual. A bar marks the gradient of the penalty in a
 // value.
 void add_penalty_gradient(TrainedStack& network, const Tensor& x, double weight) {
-  const int64_t batch = x.size(1);
-  Tensors w, w_grad;
-  for (const Tensor& t : network.layers().weights) w.push_back(t.squeeze(1));
-  for (const Tensor& t : network.gradients().weights) w_grad.push_back(t.squeeze(1));
+  const int64_t batch = x.size(2);
+  const Tensors &w = network.layers().weights, &w_grad = network.gradients().weights;
   const size_t layers = w.size();
 
-  network.forward(x.unsqueeze(1));
+  network.forward(x);
   Tensors h{x};
-  for (const Tensor& value : network.hiddens().values) h.push_back(value.squeeze(1));
+  for (const Tensor& value : network.hiddens().values) h.push_back(value);
 
   Tensors g(layers), p(layers);
   for (size_t l = layers; l-- > 0;) {  // (the g of the logit itself is 1)
-    p[l] = l + 1 == layers ? transposed(w[l]).expand({-1, batch, -1})
-                           : at::bmm(g[l], transposed(w[l]));
+    p[l] = l + 1 == layers ? transposed(w[l]).expand({-1, -1, batch, -1})
+                           : member_product(g[l], transposed(w[l]));
     if (l > 0) g[l - 1] = at::tanh_backward(p[l], h[l]);
   }
 
-  const Tensor norm = p[0].square().sum(2, /*keepdim=*/true).add_(kTiny).sqrt_();
+  const Tensor norm = p[0].square().sum(3, /*keepdim=*/true).add_(kTiny).sqrt_();
   Tensor p_bar = p[0] * (1 - norm.reciprocal()).mul_(2 * weight / static_cast<double>(batch));
   Tensors h_bar(layers);
   for (size_t l = 0; l < layers; ++l) {
     if (l + 1 == layers) {
-      w_grad[l].add_(p_bar.sum(1).unsqueeze(2));
+      w_grad[l].add_(p_bar.sum(2).unsqueeze(3));
       break;
     }
-    w_grad[l].baddbmm_(transposed(p_bar), g[l]);
-    const Tensor g_bar = at::bmm(p_bar, w[l]);
+    member_product_add(w_grad[l], transposed(p_bar), g[l]);
+    const Tensor g_bar = member_product(p_bar, w[l]);
     h_bar[l + 1] = (g_bar * p[l + 1]).mul_(h[l + 1]).mul_(-2);
     p_bar = at::tanh_backward(g_bar, h[l + 1]);
   }
   for (size_t l = layers - 1; l-- > 0;) {
     const Tensor z_bar = at::tanh_backward(h_bar[l + 1], h[l + 1]);
-    w_grad[l].baddbmm_(transposed(h[l]), z_bar);
-    network.gradients().biases[l].squeeze(1).add_(z_bar.sum(1));
-    if (l > 0) h_bar[l].baddbmm_(z_bar, transposed(w[l]));
+    member_product_add(w_grad[l], transposed(h[l]), z_bar);
+    network.gradients().biases[l].add_(z_bar.sum(2));
+    if (l > 0) member_product_add(h_bar[l], z_bar, transposed(w[l]));
   }
 }
 
@@ -101,7 +99,7 @@ Tensor discriminator_steps(const Tensor& current, const Tensor& replay, const Te
     const Tensor grad = (at::sigmoid(logits) - labels).div_(static_cast<double>(2 * batch));
     discriminator.backward(grad.view({seeds, 1, -1, 1}));
     if (gradient_penalty > 0) {
-      add_penalty_gradient(discriminator, at::lerp(replay[k], current[k], mix[k]),
+      add_penalty_gradient(discriminator, at::lerp(replay[k], current[k], mix[k]).unsqueeze(1),
                            gradient_penalty);
     }
     discriminator.step({learning_rate});

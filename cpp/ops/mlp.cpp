@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
 
+#include "ops/mlp_inference.h"
 #include "ops/products.h"
 
 namespace tom {
@@ -13,6 +14,9 @@ using at::TensorList;
 
 Tensor mlp_forward(const Tensor& x, TensorList weights, TensorList biases, Activation activation,
                    Hiddens* hiddens) {
+  if (hiddens == nullptr && has_mlp_inference(x, weights, biases)) {
+    return mlp_inference(x, weights, biases, activation);
+  }
   Tensor h = x;
   for (size_t l = 0; l + 1 < weights.size(); ++l) {
     auto [value, residual] =

@@ -283,6 +283,7 @@ Tensor effective_sample_size(const Tensor& weights) {
 
 TORCH_LIBRARY_IMPL(tom, CompositeExplicitAutograd, m) {
   m.impl("occupancy_weights", occupancy_weights);
+  m.impl("effective_sample_size", effective_sample_size);
 }
 TORCH_LIBRARY_IMPL(tom, Autograd, m) { m.impl("occupancy_weights", occupancy_weights_autograd); }
 

@@ -19,6 +19,7 @@ TORCH_LIBRARY(tom, m) {
   m.def(
       "occupancy_weights(Tensor delta, str divergence, float max_weight)"
       " -> (Tensor weights, Tensor effective_sample_size, Tensor clipped_fraction)");
+  m.def("effective_sample_size(Tensor weights) -> Tensor");
 
   m.def(
       "weighted_gaussian_nll(Tensor mean, Tensor log_var, Tensor min_log_var, Tensor max_log_var,"
@@ -28,7 +29,7 @@ TORCH_LIBRARY(tom, m) {
   m.def(
       "weighted_gaussian_nll_forward(Tensor mean, Tensor log_var, Tensor min_log_var,"
       " Tensor max_log_var, Tensor target, Tensor weight, bool need_gradients)"
-      " -> (Tensor loss, Tensor effective_sample_size, Tensor[] gradients)");
+      " -> (Tensor loss, Tensor[] gradients)");
 
   // Whether the CPU's own kernels are used (see cpu_kernels.h); returns what was set before.
   m.def("use_cpu_kernels(bool on) -> bool");

@@ -81,6 +81,12 @@ void member_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b
   }
 }
 
+void member_product_add(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
+  if (has_blocked_product(out)) return blocked_product_out(out, a, b, /*add=*/true);
+  const int64_t members = out.size(1);
+  out.flatten(0, 1).baddbmm_(flat(a, members), flat(b, members));
+}
+
 namespace {
 
 at::Tensor checked_member_product(const at::Tensor& a, const at::Tensor& b) {

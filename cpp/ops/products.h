@@ -13,4 +13,7 @@ at::Tensor member_product(const at::Tensor& a, const at::Tensor& b);
 /// The same, into `out` [S, M, m, n], which must be contiguous.
 void member_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b);
 
+/// The same, added to `out`.
+void member_product_add(at::Tensor out, const at::Tensor& a, const at::Tensor& b);
+
 }  // namespace tom

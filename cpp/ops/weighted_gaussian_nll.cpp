@@ -10,7 +10,6 @@
 
 #include "ops/cpu_kernels.h"
 #include "ops/gaussian_nll.h"
-#include "ops/occupancy_weights.h"
 
 namespace tom {
 namespace {
@@ -53,15 +52,15 @@ void check(const NllArguments& a) {
   require(a.weight, "weight (or delta)", {rows}, true, "[S, M, B] or [S, 1, B]");
 }
 
-std::tuple<Tensor, Tensor, Tensors> forward(const Tensor& mean, const Tensor& log_var,
-                                            const Tensor& min_log_var, const Tensor& max_log_var,
-                                            const Tensor& target, const Tensor& weight,
-                                            bool need_gradients) {
+std::tuple<Tensor, Tensors> forward(const Tensor& mean, const Tensor& log_var,
+                                    const Tensor& min_log_var, const Tensor& max_log_var,
+                                    const Tensor& target, const Tensor& weight,
+                                    bool need_gradients) {
   const NllArguments arguments{mean, log_var, min_log_var, max_log_var, target, weight};
   check(arguments);
   Nll nll = takes_float_kernels(mean) ? gaussian_nll_cpu(arguments, need_gradients)
                                       : gaussian_nll(arguments, need_gradients);
-  return {nll.loss, effective_sample_size(weight), nll.gradients};
+  return {nll.loss, nll.gradients};
 }
 
 auto& forward_op() {
@@ -75,17 +74,16 @@ auto& forward_op() {
 // Autograd. The gradients come out of the forward pass; the way back only scales them.
 
 struct WeightedGaussianNll : torch::autograd::Function<WeightedGaussianNll> {
-  static Tensors forward(torch::autograd::AutogradContext* ctx, const Tensor& mean,
-                         const Tensor& log_var, const Tensor& min_log_var,
-                         const Tensor& max_log_var, const Tensor& target, const Tensor& weight) {
+  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& mean,
+                        const Tensor& log_var, const Tensor& min_log_var, const Tensor& max_log_var,
+                        const Tensor& target, const Tensor& weight) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    auto [loss, ess, gradients] =
+    auto [loss, gradients] =
         forward_op().call(mean, log_var, min_log_var, max_log_var, target, weight, true);
     Tensors saved{mean, log_var, min_log_var, max_log_var, target, weight};
     saved.insert(saved.end(), gradients.begin(), gradients.end());
     ctx->save_for_backward(std::move(saved));
-    ctx->mark_non_differentiable({ess});
-    return {loss, ess};
+    return loss;
   }
 
   static Tensors backward(torch::autograd::AutogradContext* ctx, const Tensors& grad_outs) {
@@ -110,27 +108,30 @@ struct WeightedGaussianNll : torch::autograd::Function<WeightedGaussianNll> {
 
 using Result = std::tuple<Tensor, Tensor, Tensor>;
 
-std::tuple<Tensor, OptionalTensor> weights_from(const OptionalTensor& weight,
-                                                const OptionalTensor& delta,
-                                                std::string_view divergence, double max_weight) {
+// The weights, their effective sample size and the fraction of them that was clipped.
+Result weights_from(const OptionalTensor& weight, const OptionalTensor& delta,
+                    std::string_view divergence, double max_weight) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("tom::occupancy_weights", "")
                              .typed<Result(const Tensor&, std::string_view, double)>();
+  static const auto sample_size_op = c10::Dispatcher::singleton()
+                                         .findSchemaOrThrow("tom::effective_sample_size", "")
+                                         .typed<Tensor(const Tensor&)>();
   TORCH_CHECK_VALUE(weight.has_value() != delta.has_value(), "weighted_gaussian_nll: got ",
                     weight.has_value() ? "both weight and delta" : "neither weight nor delta",
                     "; give exactly one of them.");
-  if (weight.has_value()) return {weight->detach(), std::nullopt};
-  auto [weights, ess, clipped] = op.call(*delta, divergence, max_weight);
-  return {weights, clipped};
+  if (delta.has_value()) return op.call(*delta, divergence, max_weight);
+  const Tensor weights = weight->detach(), ess = sample_size_op.call(weights);
+  return {weights, ess, at::zeros_like(ess)};
 }
 
 Result call(const Tensor& mean, const Tensor& log_var, const Tensor& min_log_var,
             const Tensor& max_log_var, const Tensor& target, const OptionalTensor& weight,
             const OptionalTensor& delta, std::string_view divergence, double max_weight) {
-  const auto [weights, clipped] = weights_from(weight, delta, divergence, max_weight);
-  auto [loss, ess, gradients] =
-      forward_op().call(mean, log_var, min_log_var, max_log_var, target, weights, false);
-  return {loss, ess, clipped.has_value() ? *clipped : at::zeros_like(ess)};
+  const auto [weights, ess, clipped] = weights_from(weight, delta, divergence, max_weight);
+  const Tensor loss = std::get<0>(
+      forward_op().call(mean, log_var, min_log_var, max_log_var, target, weights, false));
+  return {loss, ess, clipped};
 }
 
 Result call_autograd(const Tensor& mean, const Tensor& log_var, const Tensor& min_log_var,
@@ -145,10 +146,13 @@ Result call_autograd(const Tensor& mean, const Tensor& log_var, const Tensor& mi
     return op.call(mean, log_var, min_log_var, max_log_var, target, weight, delta, divergence,
                    max_weight);
   }
-  const auto [weights, clipped] = weights_from(weight, delta, divergence, max_weight);
-  const Tensors out =
+  const auto [weights, ess, clipped] = [&] {
+    at::AutoDispatchBelowADInplaceOrView guard;  // the weights are constants
+    return weights_from(weight, delta, divergence, max_weight);
+  }();
+  const Tensor loss =
       WeightedGaussianNll::apply(mean, log_var, min_log_var, max_log_var, target, weights);
-  return {out[0], out[1], clipped.has_value() ? *clipped : at::zeros_like(out[1])};
+  return {loss, ess, clipped};
 }
 
 }  // namespace

@@ -172,6 +172,10 @@ def _fake_occupancy_weights(
     return delta.new_empty(delta.shape), statistic, torch.empty_like(statistic)
 
 
+def _fake_effective_sample_size(weights: Tensor) -> Tensor:
+    return weights.new_empty(weights.shape[:-1])
+
+
 def _fake_weighted_gaussian_nll(
     mean: Tensor,
     log_var: Tensor,
@@ -197,16 +201,17 @@ def _fake_weighted_gaussian_nll_forward(
     target: Tensor,
     weight: Tensor,
     need_gradients: bool,
-) -> tuple[Tensor, Tensor, list[Tensor]]:
+) -> tuple[Tensor, list[Tensor]]:
     inputs = [mean, log_var, min_log_var, max_log_var] if need_gradients else []
     gradients = [t.new_empty(t.shape) for t in inputs]
-    return mean.new_empty(mean.shape[:2]), mean.new_empty(weight.shape[:2]), gradients
+    return mean.new_empty(mean.shape[:2]), gradients
 
 
 torch.library.register_fake("tom::stacked_mlp", _fake_stacked_mlp)
 torch.library.register_fake("tom::stacked_mlp_forward", _fake_stacked_mlp_forward)
 torch.library.register_fake("tom::stacked_mlp_backward", _fake_stacked_mlp_backward)
 torch.library.register_fake("tom::occupancy_weights", _fake_occupancy_weights)
+torch.library.register_fake("tom::effective_sample_size", _fake_effective_sample_size)
 torch.library.register_fake("tom::weighted_gaussian_nll", _fake_weighted_gaussian_nll)
 torch.library.register_fake(
     "tom::weighted_gaussian_nll_forward", _fake_weighted_gaussian_nll_forward
