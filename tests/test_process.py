@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -17,10 +19,49 @@ def test_threads_are_those_requested() -> None:
 
 
 def test_by_default_as_many_threads_as_processors_but_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(2)))
     assert use_threads(0) == 2
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     assert use_threads(0) == DEFAULT_THREADS
+
+
+@pytest.mark.parametrize(
+    ("variable", "requested", "expected"),
+    [("1", 0, 1), ("3,2", 0, 3), ("1", 2, 2), ("many", 0, 2), ("0", 0, 2), ("", 0, 2)],
+)
+def test_omp_num_threads_is_the_default_and_a_request_overrides_it(
+    monkeypatch: pytest.MonkeyPatch, variable: str, requested: int, expected: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(2)))
+    assert use_threads(requested) == expected
+    assert torch.get_num_threads() == expected
+
+
+def test_one_pool_of_threads_serves_torch_and_the_operators() -> None:
+    """With 4 threads asked for, products and fused kernels make 3 beside the main one, not 6.
+
+    The simulator's own pool is made when a simulator is, and sleeps between its steps.
+    """
+    program = """
+import os
+import torch
+from tom.process import use_threads
+use_threads(4)
+before = len(os.listdir("/proc/self/task"))
+x, w = torch.randn(1, 4, 512, 256), [torch.randn(1, 4, 256, 256)] * 3
+for _ in range(3):
+    torch.ops.tom.stacked_mlp(x, w, [torch.zeros(1, 4, 256)] * 3, "silu")
+    torch.bmm(x[0], w[0][0])
+    torch.randn(1 << 20).exp().sum()
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) <= 3
 
 
 def test_keeping_freed_memory_leaves_the_process_working() -> None:

@@ -216,8 +216,8 @@ class Config(Settings):
     """On a GPU, record each kind of native training steps once and launch it as one CUDA graph;
     off, every kernel of it is launched by itself. The results are the same."""
     threads: int = bounded(0, 0)
-    """Processor threads for torch and the simulator; 0 takes those this process may use, at most 4:
-    networks this small gain nothing from more."""
+    """Processor threads for torch and the simulator; 0 takes OMP_NUM_THREADS, or else those this
+    process may use, at most 4: networks this small gain nothing from more."""
     run_dir: str = ""
     """Run folder; left empty, it is runs/ENV-ALGORITHM-seedK. The same command resumes the run in
     it."""

@@ -17,13 +17,23 @@ KEPT_BYTES = 1 << 28
 def use_threads(requested: int) -> int:
     """Set the number of torch's threads and return it: as requested, or for 0 the default.
 
+    The default is what OMP_NUM_THREADS says, as for every program on OpenMP, or else the processors
+    that this process may use, at most `DEFAULT_THREADS`.
+
     torch, its matrix products and the fused kernels share one OpenMP pool of that size. The
     simulator has a pool of its own, of the same size at most; its threads sleep while the networks
     are trained, and torch's wait while the simulator steps, so that the two never compete.
     """
-    threads = requested or min(DEFAULT_THREADS, len(os.sched_getaffinity(0)))
+    threads = requested or _openmp_threads()
+    threads = threads or min(DEFAULT_THREADS, len(os.sched_getaffinity(0)))
     torch.set_num_threads(threads)
     return threads
+
+
+def _openmp_threads() -> int:
+    """OMP_NUM_THREADS, of which the first number counts; 0 where it is not set or none."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def keep_freed_memory() -> None:
