@@ -15,7 +15,9 @@
 
 #include <algorithm>
 
+#include "ops/blocked_product.h"
 #include "ops/cpu_kernels.h"
+#include "ops/products.h"
 #include "ops/vectorized.h"
 
 namespace tom {
@@ -68,23 +70,25 @@ struct Silu {
 // z becomes act(z + bias), or the residual if `value` is another array, which then takes act(z +
 // bias).
 template <typename T, template <typename> class Act>
+void forward_row(T* z, const T* bias, T* value, int64_t width) {
+  using V = Vectorized<T>;
+  const auto step = [&](int64_t i, int64_t n) {
+    V residual(0);
+    const V result = Act<T>::forward(V::loadu(z + i, n) + V::loadu(bias + i, n), &residual);
+    if (Act<T>::kSeparateResidual && z != value) residual.store(z + i, n);
+    result.store(value + i, n);
+  };
+  int64_t i = 0;
+  for (; i + V::size() <= width; i += V::size()) step(i, V::size());
+  if (i < width) step(i, width - i);
+}
+
+// The same for rows [begin, end) of a stack with `rows` for each network.
+template <typename T, template <typename> class Act>
 void forward_rows(T* z, const T* bias, T* value, int64_t begin, int64_t end, int64_t rows,
                   int64_t width) {
-  using V = Vectorized<T>;
   for (int64_t row = begin; row < end; ++row) {
-    T* z_row = z + row * width;
-    T* value_row = value + row * width;
-    const T* bias_row = bias + row / rows * width;
-    const auto step = [&](int64_t i, int64_t n) {
-      V residual(0);
-      const V result =
-          Act<T>::forward(V::loadu(z_row + i, n) + V::loadu(bias_row + i, n), &residual);
-      if (Act<T>::kSeparateResidual && z != value) residual.store(z_row + i, n);
-      result.store(value_row + i, n);
-    };
-    int64_t i = 0;
-    for (; i + V::size() <= width; i += V::size()) step(i, V::size());
-    if (i < width) step(i, width - i);
+    forward_row<T, Act>(z + row * width, bias + row / rows * width, value + row * width, width);
   }
 }
 
@@ -118,6 +122,25 @@ Hidden forward_cpu(const at::Tensor& z, const at::Tensor& bias, bool save) {
   at::parallel_for(0, z.size(0) * z.size(1) * rows, grain, [&](int64_t begin, int64_t end) {
     forward_rows<T, Act>(z_data, bias_data, value_data, begin, end, rows, width);
   });
+  return {value, save ? z : at::Tensor()};
+}
+
+template <typename T, template <typename> class Act>
+Hidden layer_cpu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool save) {
+  const int64_t rows = x.size(2), width = weight.size(3);
+  const at::Tensor z = at::empty({x.size(0), weight.size(1), rows, width}, x.options());
+  const bool separate = save && Act<T>::kSeparateResidual;
+  const at::Tensor value = separate ? at::empty_like(z) : z;
+  T* z_data = z.mutable_data_ptr<T>();
+  T* value_data = value.mutable_data_ptr<T>();
+  const T* bias_data = bias.const_data_ptr<T>();
+  const auto finish = [&](int64_t stack, int64_t row, int64_t column, int64_t count, int64_t n) {
+    for (int64_t at = (stack * rows + row) * width + column; count > 0; --count, at += width) {
+      forward_row<T, Act>(z_data + at, bias_data + stack * width + column, value_data + at, n);
+    }
+  };
+  const AfterPart after = finish;
+  blocked_product_out(z, x, weight, /*add=*/false, &after);
   return {value, save ? z : at::Tensor()};
 }
 
@@ -187,6 +210,16 @@ Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, boo
   if (activation == Activation::silu) return {at::silu(z), save ? z : at::Tensor()};
   activation == Activation::relu ? z.relu_() : z.tanh_();
   return {z, save ? z : at::Tensor()};
+}
+
+Hidden hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                    Activation activation, bool save) {
+  if (has_blocked_product(x) && weight.scalar_type() == x.scalar_type()) {
+    return with_kernel(x, activation, [&]<typename T, template <typename> class Act>() {
+      return layer_cpu<T, Act>(x, weight, bias.contiguous(), save);
+    });
+  }
+  return activate(member_product(x, weight), bias, activation, save);
 }
 
 void activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,

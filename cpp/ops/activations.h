@@ -21,6 +21,11 @@ struct Hidden {
 /// [S, M, O].
 Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, bool save);
 
+/// act(x W + bias) of inputs x [S, M or 1, B, I] and weights [S, M, I, O]: where there are kernels
+/// for it, in one pass.
+Hidden hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                    Activation activation, bool save);
+
 /// From d/d value to d/dz, overwriting `grad` [S, M, B, O]; the bias's gradient goes to `bias_grad`
 /// [S, M, O] unless that is undefined.
 ///

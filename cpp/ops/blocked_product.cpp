@@ -192,12 +192,15 @@ Block<const T> member(const at::Tensor& t, int64_t s, int64_t m) {
 }
 
 template <typename T>
-void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) {
+void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add,
+             const AfterPart* after) {
   constexpr int64_t kWidth = kTileVectors * Vectorized<T>::size();
   const int64_t members = out.size(1), stacks = out.size(0) * members;
   const int64_t m = out.size(2), n = out.size(3), k = a.size(3);
   if (k == 0) {
     if (!add) out.zero_();
+    for (int64_t stack = 0; after != nullptr && stack < stacks; ++stack)
+      (*after)(stack, 0, 0, m, n);
     return;
   }
   const int64_t panels = (n + kWidth - 1) / kWidth;
@@ -218,6 +221,7 @@ void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bo
       panel<T>({a_n.at(row, 0), a_n.row, a_n.column}, {b_n.at(0, column), b_n.row, b_n.column},
                {result + (stack * m + row) * n + column, n, 1}, rows, k,
                std::min(kWidth, n - column), add);
+      if (after != nullptr) (*after)(stack, row, column, rows, std::min(kWidth, n - column));
     }
   });
 }
@@ -228,8 +232,10 @@ bool has_blocked_product(const at::Tensor& a) {
   return kCompiled && switched_on && takes_float_kernels(a);
 }
 
-void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bool add) {
-  a.scalar_type() == at::kFloat ? product<float>(out, a, b, add) : product<double>(out, a, b, add);
+void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bool add,
+                         const AfterPart* after) {
+  a.scalar_type() == at::kFloat ? product<float>(out, a, b, add, after)
+                                : product<double>(out, a, b, add, after);
 }
 
 template <typename T>

@@ -1,12 +1,16 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/FunctionRef.h>
 
 namespace tom {
 
 /// Whether `blocked_product_out` takes these: float32 or float64 on the CPU, the library compiled
 /// for AVX-512, and the switch below on.
 bool has_blocked_product(const at::Tensor& a);
+
+using AfterPart = c10::function_ref<void(int64_t stack, int64_t row, int64_t column, int64_t rows,
+                                         int64_t columns)>;
 
 /// out [S, M, m, n] = a [S, M or 1, m, k] b [S, M or 1, k, n], or added to it; of any strides but
 /// for `out`, which is contiguous.
@@ -15,8 +19,12 @@ bool has_blocked_product(const at::Tensor& a);
 /// processors of other makers than Intel it keeps to AVX2, which is half of what AVX-512 gives
 /// where the vector units are 512 bits wide. Every element is one chain of fused multiply-adds in
 /// the order of k, so that its bits depend neither on the number of threads nor on the other rows.
-void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b,
-                         bool add = false);
+///
+/// `after` is called for each part of the result by the thread that computed it, while it is in
+/// that thread's cache: with the stack's index and the part's first row and column, rows and
+/// columns.
+void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bool add = false,
+                         const AfterPart* after = nullptr);
 
 /// A matrix inside other memory, with its strides in elements.
 template <typename T>

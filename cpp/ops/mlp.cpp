@@ -19,8 +19,7 @@ Tensor mlp_forward(const Tensor& x, TensorList weights, TensorList biases, Activ
   }
   Tensor h = x;
   for (size_t l = 0; l + 1 < weights.size(); ++l) {
-    auto [value, residual] =
-        activate(member_product(h, weights[l]), biases[l], activation, hiddens != nullptr);
+    auto [value, residual] = hidden_layer(h, weights[l], biases[l], activation, hiddens != nullptr);
     if (hiddens != nullptr) {
       hiddens->values.push_back(value);
       hiddens->residuals.push_back(residual);
