@@ -134,8 +134,8 @@ class OfflineConfig(Settings):
 
 # A single iteration on a large fixed dataset instead of hundreds that go on from one another: both
 # networks are trained for longer, and the dual Q with more actions per state. Much longer is no
-# better: the objective of (22) has no lower bound where the policy's actions lie outside the data,
-# and while the bins stay as they are, the weights of single rows spread (bench/weights/README.md).
+# better: the objective of (22) goes on falling and the weights of single rows spread, while the
+# bins hardly change (bench/weights/README.md).
 PAPER: Mapping[str, Any] = {
     "evaluation.interval": 5000,
     "discriminator.steps": 1000,
