@@ -67,16 +67,15 @@ struct Silu {
   static V backward(V grad, V slope) { return grad * slope; }
 };
 
-// z becomes act(z + bias), or the residual if `value` is another array, which then takes act(z +
-// bias).
-template <typename T, template <typename> class Act>
-void forward_row(T* z, const T* bias, T* value, int64_t width) {
+// `value`, which may be z itself, takes act(z + bias); if `separate`, z takes the residual.
+template <typename T, template <typename> class Act, typename Z, typename Value>
+void forward_row(Z* z, const T* bias, Value* value, bool separate, int64_t width) {
   using V = Vectorized<T>;
   const auto step = [&](int64_t i, int64_t n) {
     V residual(0);
-    const V result = Act<T>::forward(V::loadu(z + i, n) + V::loadu(bias + i, n), &residual);
-    if (Act<T>::kSeparateResidual && z != value) residual.store(z + i, n);
-    result.store(value + i, n);
+    const V result = Act<T>::forward(load<T>(z + i, n) + V::loadu(bias + i, n), &residual);
+    if (Act<T>::kSeparateResidual && separate) store(residual, z + i, n);
+    store(result, value + i, n);
   };
   int64_t i = 0;
   for (; i + V::size() <= width; i += V::size()) step(i, V::size());
@@ -84,24 +83,28 @@ void forward_row(T* z, const T* bias, T* value, int64_t width) {
 }
 
 // The same for rows [begin, end) of a stack with `rows` for each network.
-template <typename T, template <typename> class Act>
-void forward_rows(T* z, const T* bias, T* value, int64_t begin, int64_t end, int64_t rows,
-                  int64_t width) {
+template <typename T, template <typename> class Act, typename Z, typename Value>
+void forward_rows(Z* z, const T* bias, Value* value, bool separate, int64_t begin, int64_t end,
+                  int64_t rows, int64_t width) {
   for (int64_t row = begin; row < end; ++row) {
-    forward_row<T, Act>(z + row * width, bias + row / rows * width, value + row * width, width);
+    forward_row<T, Act>(z + row * width, bias + row / rows * width, value + row * width, separate,
+                        width);
   }
 }
 
-// grad becomes its product with the activation's slope; its column sums are added to `sums`.
-template <typename T, template <typename> class Act>
-void backward_rows(T* grad, const T* residual, T* sums, int64_t begin, int64_t end, int64_t width) {
+// `out`, which may be grad itself, takes its product with the activation's slope, whose column sums
+// are added to `sums`.
+template <typename T, template <typename> class Act, typename Grad, typename Residual, typename Out>
+void backward_rows(const Grad* grad, const Residual* residual, Out* out, T* sums, int64_t begin,
+                   int64_t end, int64_t width) {
   using V = Vectorized<T>;
   for (int64_t row = begin; row < end; ++row) {
-    T* grad_row = grad + row * width;
-    const T* residual_row = residual + row * width;
+    const Grad* grad_row = grad + row * width;
+    const Residual* residual_row = residual + row * width;
+    Out* out_row = out + row * width;
     const auto step = [&](int64_t i, int64_t n) {
-      const V result = Act<T>::backward(V::loadu(grad_row + i, n), V::loadu(residual_row + i, n));
-      result.store(grad_row + i, n);
+      const V result = Act<T>::backward(load<T>(grad_row + i, n), load<T>(residual_row + i, n));
+      store(result, out_row + i, n);
       if (sums != nullptr) (V::loadu(sums + i, n) + result).store(sums + i, n);
     };
     int64_t i = 0;
@@ -110,64 +113,99 @@ void backward_rows(T* grad, const T* residual, T* sums, int64_t begin, int64_t e
   }
 }
 
-template <typename T, template <typename> class Act>
-Hidden forward_cpu(const at::Tensor& z, const at::Tensor& bias, bool save) {
-  const int64_t rows = z.size(2), width = z.size(3);
-  const bool separate = save && Act<T>::kSeparateResidual;
-  const at::Tensor value = separate ? at::empty_like(z) : z;
-  T* z_data = z.mutable_data_ptr<T>();
-  T* value_data = value.mutable_data_ptr<T>();
-  const T* bias_data = bias.const_data_ptr<T>();
-  const int64_t grain = std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, width));
-  at::parallel_for(0, z.size(0) * z.size(1) * rows, grain, [&](int64_t begin, int64_t end) {
-    forward_rows<T, Act>(z_data, bias_data, value_data, begin, end, rows, width);
-  });
-  return {value, save ? z : at::Tensor()};
+// Calls f.template operator()<Stored>() for the type of t: T, or bfloat16 beside float32.
+template <typename T, typename F>
+void with_stored(const at::Tensor& t, F f) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (t.scalar_type() == at::kBFloat16) return f.template operator()<at::BFloat16>();
+  }
+  f.template operator()<T>();
 }
 
 template <typename T, template <typename> class Act>
-Hidden layer_cpu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool save) {
+Hidden forward_cpu(const at::Tensor& z, const at::Tensor& bias, bool save,
+                   at::ScalarType value_type) {
+  const int64_t rows = z.size(2), width = z.size(3);
+  const bool separate = save && Act<T>::kSeparateResidual;
+  const bool in_place = !separate && z.scalar_type() == value_type;
+  const at::Tensor value = in_place ? z : at::empty_like(z, value_type);
+  const T* bias_data = bias.const_data_ptr<T>();
+  const int64_t grain = std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, width));
+  with_stored<T>(z, [&]<typename Z>() {
+    with_stored<T>(value, [&]<typename Value>() {
+      Z* z_data = z.mutable_data_ptr<Z>();
+      Value* value_data = value.mutable_data_ptr<Value>();
+      at::parallel_for(0, z.size(0) * z.size(1) * rows, grain, [&](int64_t begin, int64_t end) {
+        forward_rows<T, Act>(z_data, bias_data, value_data, separate, begin, end, rows, width);
+      });
+    });
+  });
+  return {value, save ? (separate ? z : value) : at::Tensor()};
+}
+
+template <typename T, template <typename> class Act>
+Hidden layer_cpu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool save,
+                 at::ScalarType value_type) {
   const int64_t rows = x.size(2), width = weight.size(3);
   const at::Tensor z = at::empty({x.size(0), weight.size(1), rows, width}, x.options());
   const bool separate = save && Act<T>::kSeparateResidual;
-  const at::Tensor value = separate ? at::empty_like(z) : z;
+  const bool in_place = !separate && z.scalar_type() == value_type;
+  const at::Tensor value = in_place ? z : at::empty_like(z, value_type);
   T* z_data = z.mutable_data_ptr<T>();
-  T* value_data = value.mutable_data_ptr<T>();
   const T* bias_data = bias.const_data_ptr<T>();
-  const auto finish = [&](int64_t stack, int64_t row, int64_t column, int64_t count, int64_t n) {
-    for (int64_t at = (stack * rows + row) * width + column; count > 0; --count, at += width) {
-      forward_row<T, Act>(z_data + at, bias_data + stack * width + column, value_data + at, n);
-    }
-  };
-  const AfterPart after = finish;
-  blocked_product_out(z, x, weight, /*add=*/false, &after);
-  return {value, save ? z : at::Tensor()};
+  with_stored<T>(value, [&]<typename Value>() {
+    Value* value_data = value.mutable_data_ptr<Value>();
+    const auto finish = [&](int64_t stack, int64_t row, int64_t column, int64_t count, int64_t n) {
+      for (int64_t at = (stack * rows + row) * width + column; count > 0; --count, at += width) {
+        forward_row<T, Act>(z_data + at, bias_data + stack * width + column, value_data + at,
+                            separate, n);
+      }
+    };
+    const AfterPart after = finish;
+    blocked_product_out(z, x, weight, /*add=*/false, &after);
+  });
+  return {value, save ? (separate ? z : value) : at::Tensor()};
 }
 
 template <typename T, template <typename> class Act>
-void backward_cpu(const at::Tensor& grad, const at::Tensor& residual, at::Tensor bias_grad) {
+void backward_cpu(at::Tensor& grad, const at::Tensor& residual, at::Tensor bias_grad,
+                  at::ScalarType grad_type) {
   const bool need_bias = bias_grad.defined();
   const int64_t stacks = grad.size(0) * grad.size(1), rows = grad.size(2), width = grad.size(3);
   const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock;
   at::Tensor sums;
   if (need_bias) {
     sums = at::zeros({grad.size(0), grad.size(1), std::max<int64_t>(1, blocks), width},
-                     grad.options());
+                     bias_grad.options());
   }
-  T* grad_data = grad.mutable_data_ptr<T>();
-  const T* residual_data = residual.const_data_ptr<T>();
+  const at::Tensor out = grad.scalar_type() == grad_type ? grad : at::empty_like(grad, grad_type);
   T* sums_data = need_bias ? sums.mutable_data_ptr<T>() : nullptr;
   const int64_t grain =
       std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, kRowBlock * width));
-  at::parallel_for(0, stacks * blocks, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t first = task / blocks * rows + task % blocks * kRowBlock;
-      const int64_t last = std::min(first + kRowBlock, (task / blocks + 1) * rows);
-      T* task_sums = need_bias ? sums_data + task * width : nullptr;
-      backward_rows<T, Act>(grad_data, residual_data, task_sums, first, last, width);
-    }
+  const auto run = [&](const auto* grad_data, const auto* residual_data, auto* out_data) {
+    at::parallel_for(0, stacks * blocks, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t first = task / blocks * rows + task % blocks * kRowBlock;
+        const int64_t last = std::min(first + kRowBlock, (task / blocks + 1) * rows);
+        T* task_sums = need_bias ? sums_data + task * width : nullptr;
+        backward_rows<T, Act>(grad_data, residual_data, out_data, task_sums, first, last, width);
+      }
+    });
+  };
+  with_stored<T>(grad, [&]<typename Grad>() {
+    with_stored<T>(residual, [&]<typename Residual>() {
+      with_stored<T>(out, [&]<typename Out>() {
+        run(grad.const_data_ptr<Grad>(), residual.const_data_ptr<Residual>(),
+            out.mutable_data_ptr<Out>());
+      });
+    });
   });
   if (need_bias) at::sum_out(bias_grad, sums, 2);
+  grad = out;
+}
+
+bool takes_kernels(const at::Tensor& t, at::ScalarType type) {
+  return takes_cpu_kernels(t) && (type == at::kFloat || type == at::kDouble);
 }
 
 // Calls f.template operator()<T, Act>() for the run-time pair.
@@ -184,9 +222,9 @@ auto with_activation(Activation activation, F f) {
 }
 
 template <typename F>
-auto with_kernel(const at::Tensor& t, Activation activation, F f) {
-  return t.scalar_type() == at::kFloat ? with_activation<float>(activation, f)
-                                       : with_activation<double>(activation, f);
+auto with_kernel(at::ScalarType type, Activation activation, F f) {
+  return type == at::kFloat ? with_activation<float>(activation, f)
+                            : with_activation<double>(activation, f);
 }
 
 }  // namespace
@@ -199,62 +237,71 @@ Activation activation_from(std::string_view name) {
   return Activation::silu;
 }
 
-Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, bool save) {
+Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, bool save,
+                at::ScalarType value_type) {
   z = z.contiguous();
-  if (takes_float_kernels(z)) {
-    return with_kernel(z, activation, [&]<typename T, template <typename> class Act>() {
-      return forward_cpu<T, Act>(z, bias.contiguous(), save);
-    });
+  if (takes_kernels(z, bias.scalar_type())) {
+    return with_kernel(bias.scalar_type(), activation,
+                       [&]<typename T, template <typename> class Act>() {
+                         return forward_cpu<T, Act>(z, bias.contiguous(), save, value_type);
+                       });
   }
-  z.add_(bias.unsqueeze(2));
-  if (activation == Activation::silu) return {at::silu(z), save ? z : at::Tensor()};
+  const auto product_type = z.scalar_type();
+  z = z.to(bias.scalar_type()).add_(bias.unsqueeze(2));
+  if (activation == Activation::silu) {
+    return {at::silu(z).to(value_type), save ? z.to(product_type) : at::Tensor()};
+  }
   activation == Activation::relu ? z.relu_() : z.tanh_();
+  z = z.to(value_type);
   return {z, save ? z : at::Tensor()};
 }
 
 Hidden hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                    Activation activation, bool save) {
-  if (has_blocked_product(x) && weight.scalar_type() == x.scalar_type()) {
-    return with_kernel(x, activation, [&]<typename T, template <typename> class Act>() {
-      return layer_cpu<T, Act>(x, weight, bias.contiguous(), save);
+                    Activation activation, bool save, at::ScalarType value_type) {
+  const auto type = weight.scalar_type();
+  if (has_blocked_product(x) && type == x.scalar_type()) {
+    return with_kernel(type, activation, [&]<typename T, template <typename> class Act>() {
+      return layer_cpu<T, Act>(x, weight, bias.contiguous(), save, value_type);
     });
   }
-  return activate(member_product(x, weight), bias, activation, save);
+  return activate(member_product(x.to(type), weight), bias, activation, save, value_type);
 }
 
 void activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
-                       at::Tensor bias_grad) {
+                       at::Tensor bias_grad, at::ScalarType type, at::ScalarType grad_type) {
   grad = grad.contiguous();
-  if (takes_float_kernels(grad)) {
-    with_kernel(grad, activation, [&]<typename T, template <typename> class Act>() {
-      backward_cpu<T, Act>(grad, residual, bias_grad);
+  if (takes_kernels(grad, type)) {
+    with_kernel(type, activation, [&]<typename T, template <typename> class Act>() {
+      backward_cpu<T, Act>(grad, residual, bias_grad, grad_type);
     });
     return;
   }
+  grad = grad.to(type);
   switch (activation) {
     case Activation::relu:
-      grad = at::threshold_backward(grad, residual, 0);
+      grad = at::threshold_backward(grad, residual.to(type), 0);
       break;
     case Activation::tanh:
-      grad = at::tanh_backward(grad, residual);
+      grad = at::tanh_backward(grad, residual.to(type));
       break;
     case Activation::silu:
-      grad = at::silu_backward(grad, residual);
+      grad = at::silu_backward(grad, residual.to(type));
       break;
   }
   if (bias_grad.defined()) at::sum_out(bias_grad, grad, 2);
+  grad = grad.to(grad_type);
 }
 
 template <typename T>
 void activate_rows(T* z, const T* bias, int64_t rows, int64_t width, Activation activation) {
   with_activation<T>(activation, [&]<typename U, template <typename> class Act>() {
-    forward_rows<U, Act>(z, bias, z, 0, rows, rows, width);
+    forward_rows<U, Act>(z, bias, z, false, 0, rows, rows, width);
   });
 }
 
 template <typename T>
 void add_bias_rows(T* z, const T* bias, int64_t rows, int64_t width) {
-  forward_rows<T, Linear>(z, bias, z, 0, rows, rows, width);
+  forward_rows<T, Linear>(z, bias, z, false, 0, rows, rows, width);
 }
 
 template void activate_rows(float*, const float*, int64_t, int64_t, Activation);

@@ -17,21 +17,26 @@ struct Hidden {
   at::Tensor residual;  ///< for activate_backward; undefined unless it was asked for
 };
 
-/// act(z + bias), where z [S, M, B, O] is the caller's own product and is overwritten, and bias is
-/// [S, M, O].
-Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, bool save);
-
-/// act(x W + bias) of inputs x [S, M or 1, B, I] and weights [S, M, I, O]: where there are kernels
-/// for it, in one pass.
-Hidden hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                    Activation activation, bool save);
-
-/// From d/d value to d/dz, overwriting `grad` [S, M, B, O]; the bias's gradient goes to `bias_grad`
-/// [S, M, O] unless that is undefined.
+/// act(z + bias) in the type that the next product reads, where z [S, M, B, O] is the caller's own
+/// product and is overwritten, and bias is [S, M, O].
 ///
-/// The sum over B is taken in blocks of rows whose size does not depend on the number of threads.
+/// Beside a float32 bias z and the value may be bfloat16: they are widened when they are read, and
+/// the value is rounded once, when it is stored.
+Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, bool save,
+                at::ScalarType value_type);
+
+/// act(x W + bias) of inputs x [S, M or 1, B, I] and weights [S, M, I, O], in the same types: where
+/// there are kernels for it, in one pass.
+Hidden hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                    Activation activation, bool save, at::ScalarType value_type);
+
+/// From d/d value to d/dz in the type `grad_type`, overwriting `grad` [S, M, B, O] where it can;
+/// the bias's gradient goes to `bias_grad` [S, M, O] unless that is undefined.
+///
+/// `type` is the type of the bias of `activate`: what is computed in. The sum over B is taken in
+/// blocks of rows whose size does not depend on the number of threads.
 void activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
-                       at::Tensor bias_grad);
+                       at::Tensor bias_grad, at::ScalarType type, at::ScalarType grad_type);
 
 /// For kernels on the CPU, T being float or double: z [rows, width], contiguous, becomes
 /// act(z + bias), or z + bias.

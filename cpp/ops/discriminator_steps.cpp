@@ -27,6 +27,15 @@ constexpr double kTiny = 1e-12;
 
 Tensor transposed(const Tensor& t) { return t.transpose(2, 3); }
 
+// A product with factors of the given type, as a layer's weight has it, in the type of a.
+Tensor product(const Tensor& a, const Tensor& b, at::ScalarType type) {
+  return member_product(a.to(type), b.to(type)).to(a.scalar_type());
+}
+
+void add_product(const Tensor& sum, const Tensor& a, const Tensor& b, at::ScalarType type) {
+  member_product_add(sum, a.to(type), b.to(type));
+}
+
 // Adds the gradient of weight * mean((|d logit / dx| - 1)^2) on inputs x [S, 1, B, I] to
 // the network's.
 //
@@ -34,20 +43,20 @@ Tensor transposed(const Tensor& t) { return t.transpose(2, 3); }
 // is found from the top by g_l = p_{l+1} (1 - h_{l+1}^2), p_l = g_l W_l^T, and is p_0. The
 // penalty's gradient then goes back through these equations, from p_0 upwards, and what reaches the
 // h on the way goes back through the network as usual. A bar marks the gradient of the penalty in a
-// value.
+// value. Each layer's products are computed in the type of its weight, all else in that of x.
 void add_penalty_gradient(TrainedStack& network, const Tensor& x, double weight) {
   const int64_t batch = x.size(2);
-  const Tensors &w = network.layers().weights, &w_grad = network.gradients().weights;
+  const Tensors &w = network.product_weights(), &w_grad = network.gradients().weights;
   const size_t layers = w.size();
 
   network.forward(x);
   Tensors h{x};
-  for (const Tensor& value : network.hiddens().values) h.push_back(value);
+  for (const Tensor& value : network.hiddens().values) h.push_back(value.to(x.scalar_type()));
 
   Tensors g(layers), p(layers);
   for (size_t l = layers; l-- > 0;) {  // (the g of the logit itself is 1)
     p[l] = l + 1 == layers ? transposed(w[l]).expand({-1, -1, batch, -1})
-                           : member_product(g[l], transposed(w[l]));
+                           : product(g[l], transposed(w[l]), w[l].scalar_type());
     if (l > 0) g[l - 1] = at::tanh_backward(p[l], h[l]);
   }
 
@@ -59,22 +68,23 @@ void add_penalty_gradient(TrainedStack& network, const Tensor& x, double weight)
       w_grad[l].add_(p_bar.sum(2).unsqueeze(3));
       break;
     }
-    member_product_add(w_grad[l], transposed(p_bar), g[l]);
-    const Tensor g_bar = member_product(p_bar, w[l]);
+    add_product(w_grad[l], transposed(p_bar), g[l], w[l].scalar_type());
+    const Tensor g_bar = product(p_bar, w[l], w[l].scalar_type());
     h_bar[l + 1] = (g_bar * p[l + 1]).mul_(h[l + 1]).mul_(-2);
     p_bar = at::tanh_backward(g_bar, h[l + 1]);
   }
   for (size_t l = layers - 1; l-- > 0;) {
     const Tensor z_bar = at::tanh_backward(h_bar[l + 1], h[l + 1]);
-    member_product_add(w_grad[l], transposed(h[l]), z_bar);
+    add_product(w_grad[l], transposed(h[l]), z_bar, w[l].scalar_type());
     network.gradients().biases[l].add_(z_bar.sum(2));
-    if (l > 0) member_product_add(h_bar[l], z_bar, transposed(w[l]));
+    if (l > 0) add_product(h_bar[l], z_bar, transposed(w[l]), w[l].scalar_type());
   }
 }
 
 Tensor discriminator_steps(const Tensor& current, const Tensor& replay, const Tensor& mix,
                            TensorList network, IntArrayRef hidden, double replay_label,
-                           double gradient_penalty, double learning_rate) {
+                           double gradient_penalty, double learning_rate,
+                           std::string_view precision) {
   TORCH_CHECK_VALUE(current.dim() == 4 && current.numel() > 0, "discriminator_steps: current has ",
                     "shape ", current.sizes(), "; it must be [K, S, B, I] (steps, seeds, batch, ",
                     "inputs), and not empty.");
@@ -87,7 +97,8 @@ Tensor discriminator_steps(const Tensor& current, const Tensor& replay, const Te
   std::vector<int64_t> sizes{current.size(3)};
   sizes.insert(sizes.end(), hidden.begin(), hidden.end());
   sizes.push_back(1);
-  TrainedStack discriminator(network, "network", seeds, 1, sizes, Activation::tanh);
+  TrainedStack discriminator(network, "network", seeds, 1, sizes, Activation::tanh,
+                             precision_from(precision));
   const auto options = current.options();
   const Tensor labels =
       at::cat({at::ones({1, batch}, options), at::full({1, batch}, replay_label, options)}, 1);

@@ -45,13 +45,15 @@ std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewa
                                         const Tensor& go_on, TensorList network, IntArrayRef hidden,
                                         int64_t samples, std::string_view divergence,
                                         bool quadratic, bool restart, double discount,
-                                        double learning_rate, double l2) {
+                                        double learning_rate, double l2,
+                                        std::string_view precision) {
   check(inputs, rewards, go_on, samples);
   const int64_t steps = rewards.size(0), seeds = rewards.size(1), batch = rewards.size(2);
   std::vector<int64_t> sizes{inputs.size(3)};
   sizes.insert(sizes.end(), hidden.begin(), hidden.end());
   sizes.push_back(1);
-  TrainedStack q_network(network, "network", seeds, 1, sizes, Activation::relu);
+  TrainedStack q_network(network, "network", seeds, 1, sizes, Activation::relu,
+                         precision_from(precision));
   const double each = 1.0 / static_cast<double>(batch);
   const double each_start = 1.0 / static_cast<double>(batch * samples);
   const Tensor grad_of_start_term =

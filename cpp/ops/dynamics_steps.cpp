@@ -29,14 +29,15 @@ void check(const Tensor& inputs, const Tensor& targets, const Tensor& weights) {
 
 Tensor dynamics_steps(const Tensor& inputs, const Tensor& targets, const Tensor& weights,
                       TensorList network, IntArrayRef hidden, double learning_rate,
-                      double weight_decay, double log_var_penalty) {
+                      double weight_decay, double log_var_penalty, std::string_view precision) {
   check(inputs, targets, weights);
   const int64_t steps = inputs.size(0), seeds = inputs.size(1), members = inputs.size(2);
   const int64_t outputs = targets.size(4);
   std::vector<int64_t> sizes{inputs.size(4)};
   sizes.insert(sizes.end(), hidden.begin(), hidden.end());
   sizes.push_back(2 * outputs);
-  TrainedStack ensemble(network, "network", seeds, members, sizes, Activation::silu);
+  TrainedStack ensemble(network, "network", seeds, members, sizes, Activation::silu,
+                        precision_from(precision));
   const int64_t bounds = seeds * members * outputs;
   const std::vector<int64_t> shape{seeds, members, outputs};
   const Tensor low = ensemble.extra(0, shape), high = ensemble.extra(bounds, shape);

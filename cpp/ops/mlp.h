@@ -21,14 +21,20 @@ struct Hiddens {
 };
 
 /// Outputs [S, M, B, O] of inputs x [S, M or 1, B, I]; fills `hiddens` unless it is null.
+///
+/// A layer's product is computed in the type of its weight: a bfloat16 weight beside float32 x and
+/// biases makes a product of bfloat16 factors, summed in float32 and rounded to bfloat16. What lies
+/// between the products (bias, activation, and on the way back their gradients) is computed in the
+/// type of x, and so is the output.
 at::Tensor mlp_forward(const at::Tensor& x, at::TensorList weights, at::TensorList biases,
                        Activation activation, Hiddens* hiddens);
 
 /// Gradients of what `mlp_forward` computed, from d/d output [S, M, B, O].
 ///
 /// The parameters' gradients are written to `grads`, whose tensors are contiguous, unless it is
-/// null. With `need_x`, returns the gradient in the first columns of x from `first_x` on, as many
-/// as `columns_x`: [S, M or 1, B, columns_x], summed over the members where they share x.
+/// null; those of a bfloat16 weight may be float32 there, and are rounded all the same. With
+/// `need_x`, returns the gradient in the first columns of x from `first_x` on, as many as
+/// `columns_x`: [S, M or 1, B, columns_x], summed over the members where they share x.
 struct InputColumns {
   int64_t first = 0, count = 0;  ///< none: the input needs no gradient
 };

@@ -57,8 +57,9 @@ void forward(const Tensor& x, TensorList weights, TensorList biases, Activation 
 
 bool has_mlp_inference(const Tensor& x, TensorList weights, TensorList biases) {
   const auto has_rows = [](const Tensor& bias) { return bias.stride(2) == 1; };
+  const auto is_alike = [&](const Tensor& w) { return w.scalar_type() == x.scalar_type(); };
   return has_blocked_product(x) && x.size(2) >= kRows * at::get_num_threads() &&
-         weights[0].scalar_type() == x.scalar_type() &&
+         std::all_of(weights.begin(), weights.end(), is_alike) &&
          std::all_of(biases.begin(), biases.end(), has_rows);
 }
 

@@ -43,17 +43,21 @@ TORCH_LIBRARY(tom, m) {
       "sac_updates(Tensor rows, Tensor noise, Tensor(a!)[] actor, Tensor(b!)[] critic,"
       " Tensor(c!)[] temperature, Tensor(d!) target, Tensor scale, Tensor center,"
       " int observations, int[] hidden, float discount, float tau, float target_entropy,"
-      " float learning_rate, float log_std_min, float log_std_max) -> Tensor metrics");
+      " float learning_rate, float log_std_min, float log_std_max, str precision)"
+      " -> Tensor metrics");
   m.def(
       "dynamics_steps(Tensor inputs, Tensor targets, Tensor weights, Tensor(a!)[] network,"
-      " int[] hidden, float learning_rate, float weight_decay, float log_var_penalty)"
+      " int[] hidden, float learning_rate, float weight_decay, float log_var_penalty,"
+      " str precision)"
       " -> Tensor loss");
   m.def(
       "dual_q_steps(Tensor inputs, Tensor rewards, Tensor go_on, Tensor(a!)[] network,"
       " int[] hidden, int samples, str divergence, bool quadratic, bool restart,"
-      " float discount, float learning_rate, float l2) -> (Tensor delta, Tensor start_value)");
+      " float discount, float learning_rate, float l2, str precision)"
+      " -> (Tensor delta, Tensor start_value)");
   m.def(
       "discriminator_steps(Tensor current, Tensor replay, Tensor mix, Tensor(a!)[] network,"
-      " int[] hidden, float replay_label, float gradient_penalty, float learning_rate)"
+      " int[] hidden, float replay_label, float gradient_penalty, float learning_rate,"
+      " str precision)"
       " -> Tensor logits");
 }

@@ -72,7 +72,9 @@ at::Tensor member_product(const at::Tensor& a, const at::Tensor& b) {
 }
 
 void member_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
-  if (is_outer(a)) {
+  if (out.scalar_type() != a.scalar_type()) {
+    out.copy_(member_product(a, b));
+  } else if (is_outer(a)) {
     at::mul_out(out, a, b);
   } else if (is_narrow(a, b)) {
     out.copy_(narrow_product(a, b));
@@ -82,6 +84,10 @@ void member_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b
 }
 
 void member_product_add(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
+  if (out.scalar_type() != a.scalar_type()) {
+    out.add_(member_product(a, b));
+    return;
+  }
   if (has_blocked_product(out)) return blocked_product_out(out, a, b, /*add=*/true);
   const int64_t members = out.size(1);
   out.flatten(0, 1).baddbmm_(flat(a, members), flat(b, members));

@@ -10,7 +10,7 @@ namespace tom {
 /// The result is the caller's own memory but need not be contiguous.
 at::Tensor member_product(const at::Tensor& a, const at::Tensor& b);
 
-/// The same, into `out` [S, M, m, n], which must be contiguous.
+/// The same, into `out` [S, M, m, n], which must be contiguous and may be of a wider type.
 void member_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b);
 
 /// The same, added to `out`.

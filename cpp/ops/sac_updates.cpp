@@ -96,7 +96,7 @@ class Updates {
  public:
   Updates(Columns columns, const Tensor& rows, TensorList actor, TensorList critic,
           TensorList temperature, const Tensor& target, const Tensor& scale, const Tensor& center,
-          IntArrayRef hidden, const Settings& settings)
+          IntArrayRef hidden, const Settings& settings, Precision precision)
       : columns_(columns),
         settings_(settings),
         scale_(scale),
@@ -104,11 +104,13 @@ class Updates {
         seeds_(rows.size(1)),
         batch_(rows.size(2)),
         actor_(actor, "actor", seeds_, 1,
-               layer_sizes(columns.observations, hidden, 2 * columns.actions), Activation::relu),
-        critic_(critic, "critic", seeds_, 2, critic_sizes(hidden), Activation::relu),
+               layer_sizes(columns.observations, hidden, 2 * columns.actions), Activation::relu,
+               precision),
+        critic_(critic, "critic", seeds_, 2, critic_sizes(hidden), Activation::relu, precision),
         target_flat_(like_critic(target)),
         target_(layers_in(target, seeds_, 2, critic_sizes(hidden))),
-        temperature_(temperature, "temperature", seeds_, 1, {1}, Activation::relu) {}
+        target_weights_(target, target_, precision),
+        temperature_(temperature, "temperature", seeds_, 1, {1}, Activation::relu, precision) {}
 
   /// One update on rows [S, B, W] with noise [S, 2B, A]; if `metrics` is not null, the losses,
   /// temperature and entropy are stored there, [4, S].
@@ -135,6 +137,7 @@ class Updates {
     temperature_.extra_gradient(0, {seeds_, 1}).copy_(entropy - settings_.target_entropy);
     temperature_.step({settings_.learning_rate});
     target_flat_.lerp_(critic_.flat(), settings_.tau);
+    target_weights_.refresh();
     if (metrics != nullptr) {
       const Tensor critic_loss = at::sum((error * error).mean(2), 1);
       const Tensor actor_loss = (alpha * log_prob - at::amin(q, 1)).mean(1);
@@ -158,8 +161,8 @@ class Updates {
   Tensor critic_error(const Tensor& rows, const Tensor& alpha, const Sample& sample) {
     const Tensor next_actions = sample.action.narrow(1, batch_, batch_);
     const Tensor following = at::cat({columns_.next_observation(rows), next_actions}, 2);
-    const Tensor next_q = mlp_forward(following.unsqueeze(1), target_.weights, target_.biases,
-                                      Activation::relu, nullptr)
+    const Tensor next_q = mlp_forward(following.unsqueeze(1), target_weights_.weights(),
+                                      target_.biases, Activation::relu, nullptr)
                               .squeeze(3);
     Tensor goal = at::minimum(next_q.select(1, 0), next_q.select(1, 1));
     goal.sub_(alpha * sample.log_prob.narrow(1, batch_, batch_));
@@ -189,6 +192,7 @@ class Updates {
   TrainedStack actor_, critic_;
   Tensor target_flat_;
   const Layers target_;
+  ProductWeights target_weights_;
   TrainedStack temperature_;
 };
 
@@ -196,7 +200,7 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
                    TensorList temperature, const Tensor& target, const Tensor& scale,
                    const Tensor& center, int64_t observations, IntArrayRef hidden, double discount,
                    double tau, double target_entropy, double learning_rate, double log_std_min,
-                   double log_std_max) {
+                   double log_std_max, std::string_view precision) {
   const int64_t actions = scale.size(0);
   TORCH_CHECK_VALUE(rows.dim() == 4 && rows.size(0) > 0 && rows.size(1) > 0 && rows.size(2) > 0 &&
                         rows.size(3) == 2 * observations + actions + 2,
@@ -212,7 +216,8 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
                       "; all must be ", rows.scalar_type(), " on ", rows.device(), " as rows.");
   }
   Updates updates({observations, actions}, rows, actor, critic, temperature, target, scale, center,
-                  hidden, {discount, tau, target_entropy, learning_rate, log_std_min, log_std_max});
+                  hidden, {discount, tau, target_entropy, learning_rate, log_std_min, log_std_max},
+                  precision_from(precision));
   Tensor metrics;
   for (int64_t g = 0; g < rows.size(0); ++g) {
     updates.update(rows[g], noise[g], g + 1 == rows.size(0) ? &metrics : nullptr);

@@ -38,10 +38,13 @@ void check_layer(const Tensor& x, const Tensor& weight, const Tensor& bias, size
                     "; it must be [S, M, out] to fit weights[", layer, "] of shape ",
                     weight.sizes(), ".");
   for (const Tensor* t : {&weight, &bias}) {
-    TORCH_CHECK_VALUE(t->scalar_type() == x.scalar_type() && t->device() == x.device(),
-                      "stacked_mlp: the parameters of layer ", layer, " are ", t->scalar_type(),
-                      " on ", t->device(), ", but x is ", x.scalar_type(), " on ", x.device(),
-                      "; all must be alike.");
+    const bool rounded =
+        t == &weight && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kBFloat16;
+    TORCH_CHECK_VALUE(
+        (rounded || t->scalar_type() == x.scalar_type()) && t->device() == x.device(),
+        "stacked_mlp: the parameters of layer ", layer, " are ", t->scalar_type(), " on ",
+        t->device(), ", but x is ", x.scalar_type(), " on ", x.device(),
+        "; all must be alike, save that weights may be BFloat16 where the rest is Float.");
   }
 }
 
@@ -90,8 +93,8 @@ Tensors backward(const Tensor& grad_out, const Tensor& x, TensorList weights, Te
   Layers grads;
   for (size_t l = 0; need_parameters && l < layers; ++l) {
     grads.weights.push_back(at::empty(weights[l].sizes(), weights[l].options()));
-    grads.biases.push_back(at::empty({weights[l].size(0), weights[l].size(1), weights[l].size(3)},
-                                     weights[l].options()));
+    grads.biases.push_back(
+        at::empty({weights[l].size(0), weights[l].size(1), weights[l].size(3)}, x.options()));
   }
   const Tensor grad_x =
       mlp_backward(grad_out, x, weights, saved, saved.slice(saved.size() - (layers - 1)),
@@ -129,7 +132,8 @@ Tensors differentiable_backward(const Tensor& grad_out, const Tensor& x, TensorL
   const size_t layers = weights.size();
   Tensors inputs{x}, slopes;
   for (size_t l = 0; l + 1 < layers; ++l) {
-    const Tensor z = at::matmul(inputs.back(), weights[l]) + biases[l].unsqueeze(2);
+    const auto type = weights[l].scalar_type();
+    const Tensor z = at::matmul(inputs.back().to(type), weights[l]) + biases[l].unsqueeze(2);
     auto [value, slope] = differentiable_activation(z, activation);
     inputs.push_back(value);
     slopes.push_back(slope);
@@ -137,12 +141,14 @@ Tensors differentiable_backward(const Tensor& grad_out, const Tensor& x, TensorL
   Tensors grads(1 + 2 * layers);
   Tensor grad = grad_out;
   for (size_t l = layers; l-- > 0;) {
+    const auto type = weights[l].scalar_type();
     if (l + 1 < layers) grad = grad * slopes[l];
+    if (need_parameters) grads[1 + layers + l] = at::sum(grad, 2);
+    grad = grad.to(type);
     if (need_parameters) {
-      grads[1 + l] = at::matmul(inputs[l].transpose(2, 3), grad);
-      grads[1 + layers + l] = at::sum(grad, 2);
+      grads[1 + l] = at::matmul(inputs[l].to(type).transpose(2, 3), grad);
     }
-    if (l > 0 || need_x) grad = at::matmul(grad, weights[l].transpose(2, 3));
+    if (l > 0 || need_x) grad = at::matmul(grad, weights[l].transpose(2, 3)).to(x.scalar_type());
   }
   if (need_x) grads[0] = x.size(1) == grad.size(1) ? grad : at::sum(grad, 1, /*keepdim=*/true);
   return grads;

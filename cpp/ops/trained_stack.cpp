@@ -32,7 +32,7 @@ Layers layers_in(const Tensor& flat, int64_t seeds, int64_t members, IntArrayRef
 }
 
 TrainedStack::TrainedStack(TensorList state, const char* name, int64_t seeds, int64_t members,
-                           IntArrayRef sizes, Activation activation)
+                           IntArrayRef sizes, Activation activation, Precision precision)
     : activation_(activation) {
   TORCH_CHECK_VALUE(state.size() == 5, name, " has ", state.size(),
                     " tensors; it must be [flat, gradient, exp_avg, exp_avg_sq, step].");
@@ -55,12 +55,13 @@ TrainedStack::TrainedStack(TensorList state, const char* name, int64_t seeds, in
                     "; it must be a float32 scalar.");
   layers_ = layers_in(flat_, seeds, members, sizes);
   gradients_ = layers_in(gradient_, seeds, members, sizes);
+  product_weights_.emplace(flat_, layers_, precision);
 }
 
 Tensor TrainedStack::forward(const Tensor& x) {
   hiddens_ = {};
   x_ = x;
-  return mlp_forward(x, layers_.weights, layers_.biases, activation_, &hiddens_);
+  return mlp_forward(x, product_weights(), layers_.biases, activation_, &hiddens_);
 }
 
 void TrainedStack::keep_rows(int64_t rows) {
@@ -71,12 +72,12 @@ void TrainedStack::keep_rows(int64_t rows) {
 }
 
 void TrainedStack::backward(const Tensor& grad_out) {
-  mlp_backward(grad_out, x_, layers_.weights, hiddens_.values, hiddens_.residuals, activation_, {},
-               &gradients_);
+  mlp_backward(grad_out, x_, product_weights(), hiddens_.values, hiddens_.residuals, activation_,
+               {}, &gradients_);
 }
 
 Tensor TrainedStack::backward_to_input(const Tensor& grad_out, InputColumns columns) {
-  return mlp_backward(grad_out, x_, layers_.weights, hiddens_.values, hiddens_.residuals,
+  return mlp_backward(grad_out, x_, product_weights(), hiddens_.values, hiddens_.residuals,
                       activation_, columns, nullptr);
 }
 
@@ -85,6 +86,7 @@ void TrainedStack::step(const AdamSettings& settings) {
   at::_fused_adam_({flat_}, {gradient_}, {exp_avg_}, {exp_avg_sq_}, {}, {step_},
                    settings.learning_rate, /*beta1=*/0.9, /*beta2=*/0.999, settings.weight_decay,
                    /*eps=*/1e-8, /*amsgrad=*/false, /*maximize=*/false);
+  product_weights_->refresh();
 }
 
 Tensor TrainedStack::extra(int64_t offset, IntArrayRef shape) const {

@@ -2,9 +2,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <vector>
 
 #include "ops/mlp.h"
+#include "ops/precision.h"
 
 namespace tom {
 
@@ -25,7 +27,7 @@ class TrainedStack {
   /// counter, a float32 scalar. All five are updated in place. Raises ValueError if the vectors are
   /// shorter than the layers of these sizes, or not alike.
   TrainedStack(at::TensorList state, const char* name, int64_t seeds, int64_t members,
-               at::IntArrayRef sizes, Activation activation);
+               at::IntArrayRef sizes, Activation activation, Precision precision);
 
   /// Outputs [S, M, B, O] of x [S, M or 1, B, I], remembered for the way back.
   at::Tensor forward(const at::Tensor& x);
@@ -49,12 +51,14 @@ class TrainedStack {
 
   const at::Tensor& flat() const { return flat_; }
   const Layers& layers() const { return layers_; }
+  const std::vector<at::Tensor>& product_weights() const { return product_weights_->weights(); }
   Layers& gradients() { return gradients_; }
   const Hiddens& hiddens() const { return hiddens_; }  ///< of the last pass
 
  private:
   at::Tensor flat_, gradient_, exp_avg_, exp_avg_sq_, step_;
   Layers layers_, gradients_;
+  std::optional<ProductWeights> product_weights_;
   Activation activation_;
   int64_t layers_end_ = 0;
   at::Tensor x_;

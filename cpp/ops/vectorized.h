@@ -15,9 +15,38 @@
 #define CPU_CAPABILITY DEFAULT
 #endif
 
+#include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
 
+#include <type_traits>
+
 namespace tom {
+
+/// The first n numbers of a vector of T from memory of the same type, or of bfloat16 for float32.
+template <typename T, typename Stored>
+at::vec::Vectorized<T> load(const Stored* from, int64_t n) {
+  if constexpr (std::is_same_v<T, Stored>) {
+    return at::vec::Vectorized<T>::loadu(from, n);
+  } else {
+    const auto half = at::vec::Vectorized<Stored>::loadu(from, n);
+    return std::get<0>(at::vec::convert_to_float<Stored>(half));
+  }
+}
+
+/// The way back; to bfloat16 it rounds to nearest, ties to even.
+template <typename T, typename Stored>
+void store(at::vec::Vectorized<T> values, Stored* to, int64_t n) {
+  if constexpr (std::is_same_v<T, Stored>) {
+    values.store(to, n);
+  } else {
+#if defined(CPU_CAPABILITY_AVX512) && defined(__AVX512BF16__)
+    const auto rounded = _mm512_cvtneps_pbh(values);
+    _mm256_mask_storeu_epi16(to, static_cast<__mmask16>((1u << n) - 1), (__m256i)rounded);
+#else
+    at::vec::convert_from_float<Stored>(values, at::vec::Vectorized<T>(0)).store(to, n);
+#endif
+  }
+}
 
 /// e^x: to 20 units in the last place for float32, as in ATen's own sigmoid; to 1 for float64.
 template <typename V>

@@ -16,6 +16,7 @@ from tom.settings import override as override
 
 Algorithm = Literal["tom", "mbpo", "pmac", "sac"]
 Divergence = Literal["chi2", "chi2_bound", "kl"]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,11 @@ class Config(Settings):
     threads: int = bounded(0, 0)
     """Processor threads for torch and the simulator; 0 takes OMP_NUM_THREADS, or else those this
     process may use, at most 4: networks this small gain nothing from more."""
+    precision: Precision = "fp32"
+    """Of the matrix products between hidden layers: bf16 rounds their factors to bfloat16 and sums
+    in float32, forward and backward; parameters, optimiser, losses and the networks' first and last
+    layers stay float32. It needs a processor with AVX512-BF16, or a GPU with bfloat16. Not
+    recommended before learning runs have been repeated with it."""
     run_dir: str = ""
     """Run folder; left empty, it is runs/ENV-ALGORITHM-seedK. The same command resumes the run in
     it."""

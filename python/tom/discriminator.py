@@ -20,6 +20,7 @@ from tom.config import DiscriminatorConfig
 from tom.graphs import StepGraphs
 from tom.native_steps import discriminator_steps
 from tom.networks import Adam, StackedMLP
+from tom.ops import Precision
 from tom.replays import Replays
 from tom.state import State
 from tom.streams import RandomStreams
@@ -39,6 +40,7 @@ class Discriminator:
         config: its settings.
         streams: random streams, one per seed.
         cuda_graphs: on a GPU, take the steps as one CUDA graph.
+        precision: of the products between hidden layers.
     """
 
     def __init__(
@@ -48,10 +50,13 @@ class Discriminator:
         streams: RandomStreams,
         *,
         cuda_graphs: bool = True,
+        precision: Precision = "fp32",
     ) -> None:
         self.config = config
         self._streams = streams
-        self.network = StackedMLP(1, (size, *config.hidden, 1), "tanh", streams)
+        self.network = StackedMLP(
+            1, (size, *config.hidden, 1), "tanh", streams, precision=precision
+        )
         self.optimizer = Adam(self.network, config.learning_rate)
         self._graphs = StepGraphs(self.optimizer.trained, streams.device, enabled=cuda_graphs)
         seeds = self.network.seeds
@@ -124,6 +129,7 @@ class Discriminator:
             replay_label=config.replay_label,
             gradient_penalty=config.gradient_penalty,
             learning_rate=config.learning_rate,
+            precision=self.network.precision,
         )
 
     def _steps(self, current: Tensor, replay: Tensor, mix: Tensor) -> Tensor:

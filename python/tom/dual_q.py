@@ -31,7 +31,7 @@ from tom.graphs import StepGraphs
 from tom.native_steps import dual_q_steps
 from tom.networks import Adam, StackedMLP
 from tom.ops import Divergence as DivergenceName
-from tom.ops import occupancy_weights
+from tom.ops import Precision, occupancy_weights
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.state import State
@@ -60,6 +60,7 @@ class DualQ:
         discount: γ.
         streams: random streams, one per seed.
         cuda_graphs: on a GPU, take the steps as CUDA graphs.
+        precision: of the products between hidden layers.
     """
 
     def __init__(
@@ -71,11 +72,12 @@ class DualQ:
         streams: RandomStreams,
         *,
         cuda_graphs: bool = True,
+        precision: Precision = "fp32",
     ) -> None:
         self.layout, self.divergence = layout, divergence
         self.config, self.discount = config, discount
         sizes = (layout.observation_size + layout.action_size, *config.hidden, 1)
-        self.network = StackedMLP(1, sizes, "relu", streams)
+        self.network = StackedMLP(1, sizes, "relu", streams, precision=precision)
         self.optimizer = Adam(self.network, config.learning_rate)
         self._graphs = StepGraphs(self.optimizer.trained, streams.device, enabled=cuda_graphs)
         self._streams = streams
@@ -156,6 +158,7 @@ class DualQ:
             discount=self.discount,
             learning_rate=config.learning_rate,
             l2=config.l2,
+            precision=self.network.precision,
         )
         dual_loss = self.divergence.dual_loss(delta, quadratic=quadratic)
         return (1 - self.discount) * start_value + dual_loss

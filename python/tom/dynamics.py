@@ -17,7 +17,7 @@ from tom.config import DynamicsConfig
 from tom.graphs import StepGraphs
 from tom.native_steps import dynamics_steps
 from tom.networks import Adam, StackedMLP
-from tom.ops import stacked_mlp, weighted_gaussian_nll
+from tom.ops import Precision, stacked_mlp, weighted_gaussian_nll
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.state import State
@@ -44,6 +44,7 @@ class DynamicsEnsemble:
         weighting: `sample` or `loss`, where the weights enter.
         streams: random streams, one per seed.
         cuda_graphs: on a GPU, take the steps of an epoch as one CUDA graph.
+        precision: of the products between hidden layers.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class DynamicsEnsemble:
         streams: RandomStreams,
         *,
         cuda_graphs: bool = True,
+        precision: Precision = "fp32",
     ) -> None:
         self.layout, self.config, self.weighting = layout, config, weighting
         self._streams = streams
@@ -68,6 +70,7 @@ class DynamicsEnsemble:
                 "min_log_var": ((outputs,), INITIAL_MIN_LOG_VAR),
                 "max_log_var": ((outputs,), INITIAL_MAX_LOG_VAR),
             },
+            precision=precision,
         )
         self.optimizer = Adam(self.network, config.learning_rate, weight_decay=config.weight_decay)
         seeds, device = self.network.seeds, streams.device
@@ -147,7 +150,7 @@ class DynamicsEnsemble:
             Two tensors [S, E, B, O + 1].
         """
         seeds = torch.arange(self.network.seeds, device=members.device).unsqueeze(1)
-        weights = [w[seeds, members] for w in self.network.weights]
+        weights = [w[seeds, members] for w in self.network.product_weights]
         biases = [b[seeds, members] for b in self.network.biases]
         low, high = (self.network.extra[k][seeds, members] for k in ("min_log_var", "max_log_var"))
         x = (inputs - self._input_mean.unsqueeze(1)) / self._input_std.unsqueeze(1)
@@ -224,6 +227,7 @@ class DynamicsEnsemble:
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
             log_var_penalty=config.log_var_penalty,
+            precision=self.network.precision,
         )
 
     def _step(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:

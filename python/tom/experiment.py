@@ -17,6 +17,7 @@ from tom.evaluation import Evaluation
 from tom.gym_vector import TomVectorEnv, box, make_vector_env, termination_rule
 from tom.initial_states import InitialStates
 from tom.model_buffer import ModelBuffer
+from tom.precision import check_precision
 from tom.process import use_threads
 from tom.replays import Replays
 from tom.rollouts import ModelRollouts, TerminationRule
@@ -34,7 +35,7 @@ class Experiment:
     """The parts of one run; `train.py` wires them as Algorithm 2.
 
     Raises:
-        ConfigError: an action space without bounds.
+        ConfigError: an action space without bounds, or a precision that the device lacks.
         ValueError: an environment that does not exist or has no Box spaces, or a termination rule
             that is unknown or cannot be found.
     """
@@ -44,6 +45,7 @@ class Experiment:
         self.seeds = list(range(config.seed, config.seed + config.seeds))
         self.step = 0
         device = torch.device(config.device)
+        check_precision(config.precision, device)
         threads = use_threads(config.threads)
 
         def streams(purpose: str) -> RandomStreams:
@@ -68,6 +70,7 @@ class Experiment:
             config.weighting,
             streams("dynamics"),
             cuda_graphs=config.cuda_graphs,
+            precision=config.precision,
         )
         self.rollouts = ModelRollouts(
             layout, self.dynamics, rule, config.rollout.length, streams("rollouts")
@@ -84,6 +87,7 @@ class Experiment:
             config.discount,
             streams("sac"),
             cuda_graphs=config.cuda_graphs,
+            precision=config.precision,
         )
         self.evaluation = Evaluation(
             make_env(config, config.seeds * config.evaluation.episodes, threads),

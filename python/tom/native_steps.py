@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from tom.ops import Divergence
+from tom.ops import Divergence, Precision
 
 
 def sac_updates(
@@ -35,6 +35,7 @@ def sac_updates(
     target_entropy: float,
     learning_rate: float,
     log_std_bounds: tuple[float, float],
+    precision: Precision = "fp32",
 ) -> Tensor:
     """Soft actor-critic updates of S seeds, one after the other, with gradients written by hand.
 
@@ -56,6 +57,7 @@ def sac_updates(
         target_entropy: What the temperature steers to.
         learning_rate: Of all three.
         log_std_bounds: Between which the policy's log standard deviation is held.
+        precision: Of the products between hidden layers; `tom.networks` says which those are.
 
     Returns:
         Critic loss, actor loss, temperature and entropy of the last update, `[4, S]`.
@@ -80,6 +82,7 @@ def sac_updates(
         target_entropy,
         learning_rate,
         *log_std_bounds,
+        precision,
     )
     return cast(Tensor, result)
 
@@ -94,6 +97,7 @@ def dynamics_steps(
     learning_rate: float,
     weight_decay: float,
     log_var_penalty: float,
+    precision: Precision = "fp32",
 ) -> Tensor:
     """K steps of weighted maximum likelihood (25) for an ensemble of Gaussian networks.
 
@@ -109,6 +113,7 @@ def dynamics_steps(
         learning_rate: Adam's.
         weight_decay: Adam's L2 penalty.
         log_var_penalty: Weight of Σ (upper − lower bound) in the loss.
+        precision: Of the products between hidden layers; `tom.networks` says which those are.
 
     Returns:
         The likelihood's loss, without the penalty, averaged over steps and members, `[S]`.
@@ -125,6 +130,7 @@ def dynamics_steps(
         learning_rate,
         weight_decay,
         log_var_penalty,
+        precision,
     )
     return cast(Tensor, result)
 
@@ -143,6 +149,7 @@ def dual_q_steps(
     discount: float,
     learning_rate: float,
     l2: float,
+    precision: Precision = "fp32",
 ) -> tuple[Tensor, Tensor]:
     """K minibatch steps on the dual objective (22), with gradients written by hand.
 
@@ -162,6 +169,7 @@ def dual_q_steps(
         discount: γ.
         learning_rate: Adam's.
         l2: Weight of Σ W² over the layers' weights in the loss.
+        precision: Of the products between hidden layers; `tom.networks` says which those are.
 
     Returns:
         δ before each step `[K, S, B]`, and the mean V(s0) before each step `[K, S]`.
@@ -182,6 +190,7 @@ def dual_q_steps(
         discount,
         learning_rate,
         l2,
+        precision,
     )
     return cast(tuple[Tensor, Tensor], result)
 
@@ -196,6 +205,7 @@ def discriminator_steps(
     replay_label: float,
     gradient_penalty: float,
     learning_rate: float,
+    precision: Precision = "fp32",
 ) -> Tensor:
     """K steps of the discriminator (21) with its gradient penalty, gradients written by hand.
 
@@ -210,6 +220,7 @@ def discriminator_steps(
         replay_label: Label of the buffer's rows.
         gradient_penalty: Weight of the mean (‖∇x logit‖ − 1)²; 0 leaves it out.
         learning_rate: Adam's.
+        precision: Of the products between hidden layers; `tom.networks` says which those are.
 
     Returns:
         Logits before each step, `[K, S, 2B]`: those of `current`, then those of `replay`.
@@ -226,5 +237,6 @@ def discriminator_steps(
         replay_label,
         gradient_penalty,
         learning_rate,
+        precision,
     )
     return cast(Tensor, result)

@@ -4,6 +4,12 @@ A stack has two leading axes, seed S and member M: twin critics are a stack with
 dynamics ensemble one with M = 7, and five seeds trained at once make S = 5. One operator computes
 all of them, and all parameters of a stack lie in one flat vector, so that an optimiser step, a
 target update and a snapshot are one call each.
+
+With `precision="bf16"` the products between hidden layers are made of bfloat16 factors, summed in
+float32 and rounded to bfloat16, forward and backward. Everything else stays float32: parameters,
+optimiser, biases, activations, losses, and the first layer, which reads the data, and the last,
+whose output is the result. Those two are narrow, so that little time is theirs, and neither an
+observation nor a value of hundreds loses digits.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tom.ops import stacked_mlp
+from tom.ops import Precision, stacked_mlp
 from tom.streams import RandomStreams
 
 Activation = Literal["relu", "tanh", "silu"]
@@ -33,6 +39,7 @@ class StackedMLP:
         init: `uniform` is PyTorch's default for linear layers, ±1/√fan_in; `normal` is MBPO's
             for the ensemble, truncated at two standard deviations of 1/(2√fan_in).
         extra: further parameters by name, with shape and initial value; each is [S, M, *shape].
+        precision: of the products between hidden layers.
     """
 
     def __init__(
@@ -44,9 +51,11 @@ class StackedMLP:
         *,
         init: Literal["uniform", "normal"] = "uniform",
         extra: Mapping[str, tuple[tuple[int, ...], float]] | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         self.seeds, self.members = len(streams.generators), members
         self.activation: Activation = activation
+        self.precision: Precision = precision
         self._sizes, self._init, self._streams = tuple(sizes), init, streams
         self._extra = dict(extra or {})
         shapes: list[tuple[int, ...]] = []
@@ -70,7 +79,15 @@ class StackedMLP:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs [S, M, B, O] of inputs [S, M, B, I]; with [S, 1, B, I] all members share them."""
-        return stacked_mlp(x, self.weights, self.biases, self.activation)
+        return stacked_mlp(x, self.product_weights, self.biases, self.activation)
+
+    @property
+    def product_weights(self) -> list[Tensor]:
+        """The weights [S, M, in, out] as the products read them: rounded between hidden layers."""
+        if self.precision == "fp32":
+            return self.weights
+        between = range(1, len(self.weights) - 1)
+        return [w.bfloat16() if layer in between else w for layer, w in enumerate(self.weights)]
 
     @torch.no_grad()
     def reset(self) -> None:

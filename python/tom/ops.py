@@ -11,6 +11,7 @@ ValueError. Values are not looked at: a NaN given is a NaN in the result.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal, cast
 
@@ -21,6 +22,7 @@ from tom import _libraries as _libraries
 
 Activation = Literal["relu", "tanh", "silu"]
 Divergence = Literal["chi2", "chi2_bound", "kl"]
+Precision = Literal["fp32", "bf16"]
 
 
 def stacked_mlp(
@@ -36,7 +38,9 @@ def stacked_mlp(
     Args:
         x: Inputs `[S, M, B, I]`, or `[S, 1, B, I]` to give all members of a seed the same inputs
             without copying them. Its rows may be slices of longer ones.
-        weights: Per layer `[S, M, in, out]`: y = x @ W + b.
+        weights: Per layer `[S, M, in, out]`: y = x @ W + b. Beside float32 `x` and biases some may
+            be bfloat16: those layers' products are made of bfloat16 factors, summed in float32 and
+            rounded to bfloat16, forward and backward; everything else stays float32.
         biases: Per layer `[S, M, out]`.
         activation: `"relu"`, `"tanh"` or `"silu"`.
 
@@ -141,12 +145,19 @@ def _fake_stacked_mlp(
 def _fake_stacked_mlp_forward(
     x: Tensor, weights: list[Tensor], biases: list[Tensor], activation: str, save: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    hidden = weights[:-1] * (2 if activation == "silu" else 1) if save else []
-    return _layer_output(x, weights[-1]), [_layer_output(x, weight) for weight in hidden]
+    # A hidden layer's value has the type that the next product reads, its slope that of its own.
+    values = [
+        _layer_output(x, weight, following.dtype)
+        for weight, following in itertools.pairwise(weights)
+    ]
+    slopes = [_layer_output(x, weight, weight.dtype) for weight in weights[:-1]]
+    saved = values + slopes if activation == "silu" else values
+    return _layer_output(x, weights[-1]), saved if save else []
 
 
-def _layer_output(x: Tensor, weight: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], weight.shape[1], x.shape[2], weight.shape[3])
+def _layer_output(x: Tensor, weight: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    shape = (x.shape[0], weight.shape[1], x.shape[2], weight.shape[3])
+    return x.new_empty(shape, dtype=dtype or x.dtype)
 
 
 def _fake_stacked_mlp_backward(
@@ -161,7 +172,7 @@ def _fake_stacked_mlp_backward(
     gradients = [x.new_empty(x.shape)] if need_x else []
     if need_parameters:
         gradients += [weight.new_empty(weight.shape) for weight in weights]
-        gradients += [w.new_empty(w.shape[0], w.shape[1], w.shape[3]) for w in weights]
+        gradients += [x.new_empty(w.shape[0], w.shape[1], w.shape[3]) for w in weights]
     return gradients
 
 

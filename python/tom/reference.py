@@ -18,12 +18,23 @@ ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "silu": F.silu}
 def stacked_mlp(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: str
 ) -> Tensor:
-    """S × M multilayer perceptrons with linear outputs: x [S, M or 1, B, in] → [S, M, B, out]."""
+    """S × M multilayer perceptrons with linear outputs: x [S, M or 1, B, in] → [S, M, B, out].
+
+    A bfloat16 weight beside float32 x stands for a product of rounded factors, rounded itself.
+    """
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        x = x @ weight + bias.unsqueeze(2)
+        if weight.dtype == x.dtype:
+            x = x @ weight + bias.unsqueeze(2)
+        else:
+            x = rounded(rounded(x) @ weight.to(x.dtype)) + bias.unsqueeze(2)
         if layer + 1 < len(weights):
             x = ACTIVATIONS[activation](x)
     return x
+
+
+def rounded(x: Tensor) -> Tensor:
+    """Round to bfloat16, in the type of x; on the way back the gradient is rounded too."""
+    return x.bfloat16().to(x.dtype)
 
 
 def occupancy_weights(

@@ -16,6 +16,7 @@ from tom.config import SACConfig
 from tom.graphs import StepGraphs
 from tom.native_steps import sac_updates
 from tom.networks import Adam, StackedMLP
+from tom.ops import Precision
 from tom.rows import RowLayout
 from tom.state import State
 from tom.streams import RandomStreams
@@ -33,6 +34,7 @@ class SAC:
         discount: γ.
         streams: random streams, one per seed.
         cuda_graphs: on a GPU, make the updates as one CUDA graph.
+        precision: of the products between hidden layers.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class SAC:
         streams: RandomStreams,
         *,
         cuda_graphs: bool = True,
+        precision: Precision = "fp32",
     ) -> None:
         self.layout, self.config, self.discount = layout, config, discount
         self._streams = streams
@@ -52,9 +55,14 @@ class SAC:
         self._scale = ((action_high - action_low) / 2).to(device)
         self._center = ((action_high + action_low) / 2).to(device)
         size, actions = layout.observation_size, layout.action_size
-        self.actor = StackedMLP(1, (size, *config.hidden, 2 * actions), "relu", streams)
-        self.critic = StackedMLP(2, (size + actions, *config.hidden, 1), "relu", streams)
-        self.target = StackedMLP(2, (size + actions, *config.hidden, 1), "relu", streams)
+
+        def stack(members: int, inputs: int, outputs: int) -> StackedMLP:
+            sizes = (inputs, *config.hidden, outputs)
+            return StackedMLP(members, sizes, "relu", streams, precision=precision)
+
+        self.actor = stack(1, size, 2 * actions)
+        self.critic = stack(2, size + actions, 1)
+        self.target = stack(2, size + actions, 1)
         self.target.flat.copy_(self.critic.flat)
         self.target_entropy = (
             -actions / 2 if config.target_entropy is None else config.target_entropy
@@ -120,6 +128,7 @@ class SAC:
             target_entropy=self.target_entropy,
             learning_rate=self.config.learning_rate,
             log_std_bounds=(LOG_STD_MIN, LOG_STD_MAX),
+            precision=self.actor.precision,
         )
 
     def _update(self, rows: Tensor, noise: Tensor) -> tuple[Tensor, ...]:

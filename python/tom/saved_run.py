@@ -71,7 +71,8 @@ def load_actor(
         ConfigError: no such run, or one of a task with other sizes.
     """
     run = find_run(path, given)
-    sac = SAC(layout, low, high, run.config.sac, run.config.discount, streams)
+    config = run.config
+    sac = SAC(layout, low, high, config.sac, config.discount, streams, precision=config.precision)
     actor = stack_seeds([run.state["sac"]["actor"]])
     theirs, ours = actor["parameters"].shape, sac.actor.state_dict()["parameters"].shape
     if theirs != ours:

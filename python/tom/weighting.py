@@ -129,6 +129,7 @@ class OccupancyWeighting:
             config.discriminator,
             RandomStreams(seeds, "discriminator", device),
             cuda_graphs=config.cuda_graphs,
+            precision=config.precision,
         )
         self.dual_q = DualQ(
             layout,
@@ -137,6 +138,7 @@ class OccupancyWeighting:
             config.discount,
             RandomStreams(seeds, "dual_q", device),
             cuda_graphs=config.cuda_graphs,
+            precision=config.precision,
         )
 
     def update(

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string_view>
+
+#include "ops/mlp.h"
+
+namespace tom {
+
+/// What the matrix products between hidden layers are computed in; sums are always float32.
+///
+/// The first layer, which reads the data, and the last, whose output is the result, stay in the
+/// parameters' own type: they are narrow, so that little time is theirs, and neither observations
+/// nor values are rounded.
+enum class Precision { fp32, bf16 };
+
+/// Raises ValueError for an unknown name.
+Precision precision_from(std::string_view name);
+
+/// The weights that the products of a stack read: the parameters themselves, or rounded copies.
+class ProductWeights {
+ public:
+  /// `layers` are views into `flat`, as `layers_in` makes them. Raises ValueError if the parameters
+  /// to be rounded are not float32.
+  ProductWeights(const at::Tensor& flat, const Layers& layers, Precision precision);
+
+  /// Rounds again, after the parameters have changed.
+  void refresh();
+
+  const std::vector<at::Tensor>& weights() const { return weights_; }
+
+ private:
+  at::Tensor wide_, rounded_;  ///< the stretch of `flat` with the rounded weights, and its copy
+  std::vector<at::Tensor> weights_;
+};
+
+}  // namespace tom
