@@ -26,9 +26,12 @@ template <typename V>
 struct Softplus {
   V value, slope;
   explicit Softplus(V u) {
-    const V t = fast_exp(u.abs().neg());
-    value = at::vec::maximum(u, V(0)) + log1p_unit(t);
-    slope = V::blendv(t, V(1), u >= V(0)) / (V(1) + t);
+    const V t = fast_exp(u.abs().neg()), one = V(1) + t, two = V(2) + t;
+    // One division serves log(1 + t), which wants t / (2 + t), and the slope: they take most of the
+    // time.
+    const V both = V(1) / (one * two);
+    value = at::vec::maximum(u, V(0)) + log1p_unit(t, t * one * both);
+    slope = V::blendv(t, V(1), u >= V(0)) * two * both;
   }
 };
 

@@ -54,15 +54,15 @@ V fast_exp(V x) {
   return x.exp_u20();
 }
 
-/// log(1 + t) for t in [0, 1].
+/// log(1 + t) for t in [0, 1], given s = t / (2 + t).
 template <typename V>
-V log1p_unit(V t) {
+V log1p_unit(V t, V s) {
   if constexpr (sizeof(typename V::value_type) == 8) {
     return t.log1p();
   } else {
-    // log(1 + t) = 2 artanh(s) with s = t / (2 + t) <= 1/3; the first term left out is s^17 / 17,
+    // log(1 + t) = 2 artanh(s) with s <= 1/3; the first term left out is s^17 / 17,
     // below half a unit in the last place. Inlined, unlike ATen's log1p, which is a library call.
-    const V s = t / (V(2) + t), s2 = s * s;
+    const V s2 = s * s;
     V series(1.0f / 15);
     for (const float term : {1.0f / 13, 1.0f / 11, 1.0f / 9, 1.0f / 7, 1.0f / 5, 1.0f / 3, 1.0f}) {
       series = at::vec::fmadd(series, s2, V(term));
