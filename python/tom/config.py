@@ -152,9 +152,10 @@ class WeightsConfig:
     """TOM: the model is fitted with, and rollouts start by, (1 − u) ξ* + u, ξ* with mean 1; the
     paper and the released code have u = 0. χ² gives most of a buffer that began with random actions
     the weight 0, and a model that never sees it is wrong and sure of itself one step off the
-    policy's way. On Hopper after 1000 steps of learning, models fitted with u = 0, 0.1 and 0.3 had
-    0.76, 0.73 and 0.71 of the squared error of an unweighted one on the policy's next 250
-    transitions, and a negative log-likelihood of 16.2, 0.3 and −0.6 (unweighted −0.3)."""
+    policy's way. On Hopper after 1000 steps of learning, models fitted with u = 0, 0.1, 0.3 and 0.5
+    had 0.75, 0.73, 0.70 and 0.73 of the squared error of an unweighted one on the policy's next 250
+    transitions, and a negative log-likelihood of 10.1, 1.3, −0.3 and −0.9 (unweighted −0.3); see
+    bench/returns/README.md."""
     decay: float = bounded(0.996, 0.0, 1.0)
     """PMAC: older rows' mass is scaled by this at each environment step, so that the new policy's
     transition takes 1 − decay."""

@@ -231,11 +231,8 @@ class DualQ:
 
     def _continues(self, terminated: Tensor) -> Tensor:
         """1 where the value of some state follows a row, else 0."""
-        return (
-            1 - terminated
-            if self.config.after_termination == "cut"
-            else torch.ones_like(terminated)
-        )
+        cut = self.config.after_termination == "cut"
+        return 1 - terminated if cut else torch.ones_like(terminated)
 
     def _inflow_ratio(self, delta: Tensor, leak: Tensor) -> Tensor:
         """E_D[f*'(δ) leak] / (1 − γ) [S], which falls where a constant is added to Q."""
