@@ -133,8 +133,8 @@ class DynamicsEnsemble:
         self.network.flat.copy_(best_flat)
         self.elites = best.argsort(dim=1)[:, : config.elites]
         ones = torch.ones_like(held_out.weights)
-        metrics |= self._elites_errors("holdout", held_out.rows, ones)
-        metrics |= self._elites_errors("weighted_holdout", held_out.rows, held_out.weights)
+        metrics |= self.evaluate("holdout", held_out.rows, ones)
+        metrics |= self.evaluate("weighted_holdout", held_out.rows, held_out.weights)
         return metrics | {"model/train_nll": train_nll, "model/epochs": epochs.float()}
 
     @torch.no_grad()
@@ -246,12 +246,22 @@ class DynamicsEnsemble:
         metrics = {}
         if self._appended_at_fit and new:
             rows = replays.newest(new)
-            metrics = self._elites_errors("current", rows, torch.ones_like(rows[..., 0]))
+            metrics = self.evaluate("current", rows, torch.ones_like(rows[..., 0]))
         self._appended_at_fit = total
         return metrics
 
-    def _elites_errors(self, name: str, rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
-        """`model/NAME_nll` and `model/NAME_mse` of rows [S, H, W], means over the elites."""
+    def evaluate(self, name: str, rows: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        """How well the elites predict given rows.
+
+        Args:
+            name: of the metrics.
+            rows: [S, H, W].
+            weights: of each row, with mean 1, [S, H].
+
+        Returns:
+            `model/NAME_nll` and `model/NAME_mse`, weighted means over the rows, means over targets
+            and elites, [S].
+        """
         errors = zip(("nll", "mse"), self._errors(rows, weights), strict=True)
         return {f"model/{name}_{kind}": e.gather(1, self.elites).mean(1) for kind, e in errors}
 
