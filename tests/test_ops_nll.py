@@ -17,7 +17,7 @@ def threads(request):
         yield request.param
 
 
-def compare_nll(output, lower, upper, target, **weighting):
+def compare_nll(output, lower, upper, target, condition=1.0, **weighting):
     results = []
     for function in (ops.weighted_gaussian_nll, reference.weighted_gaussian_nll):
         loss, ess, clipped = function(*output.chunk(2, dim=-1), lower, upper, target, **weighting)
@@ -25,7 +25,7 @@ def compare_nll(output, lower, upper, target, **weighting):
         gradients = torch.autograd.grad(loss, [output, lower, upper], grad_out)
         results.append([loss, ess, clipped, *gradients])
     for actual, expected in zip(*results, strict=True):
-        assert_near(actual, expected)
+        assert_near(actual, expected, condition)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -71,6 +71,42 @@ def test_weighted_gaussian_nll_far_outside_its_bounds():
     with torch.no_grad():
         output[..., 5:] *= 1e4  # log-variances of ±30 000
     compare_nll(output, lower, upper, target, weight=weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("width", [-1.0, 0.0, 1e-3, 20.0, 79.0, 81.0, 690.0, 710.0, 1e4])
+def test_weighted_gaussian_nll_between_bounds_of_any_width(width, dtype):
+    """Wide bounds take another way, whose exponentials stay finite."""
+    output, _, zeros, target, _ = gaussians(columns=18, dtype=dtype)
+    weight = torch.ones(2, 1, 70, dtype=dtype)
+    zeros = torch.zeros_like(zeros)
+    around = torch.linspace(-4, 4, 9, dtype=dtype)
+    for low in (-2.0, 60.0, 1000.0):
+        with torch.no_grad():
+            output[..., 18:] = low + torch.cat([around, width + around])
+        lower, upper = (zeros + low).requires_grad_(), (zeros + low + width).requires_grad_()
+        # max − softplus(max − log_var) loses what the bounds' size rounds off.
+        condition = max(1.0, low, width)
+        compare_nll(output, lower, upper, target, condition=condition, weight=weight)
+
+
+def test_one_pass_back_leaves_the_gradients_of_another_alone():
+    """Without a factor the gradients are handed out themselves, if there is no other pass."""
+    output, lower, upper, target, _ = gaussians(dtype=torch.float32)
+    leaves = [output, lower, upper]
+    weight = torch.ones(2, 1, 70)
+    loss, _, _ = ops.weighted_gaussian_nll(
+        *output.chunk(2, dim=-1), lower, upper, target, weight=weight
+    )
+    first = torch.autograd.grad(loss.sum(), leaves, retain_graph=True)
+    kept = [gradient.clone() for gradient in first]
+    for gradient in first:
+        gradient.zero_()
+    doubled = torch.autograd.grad(2 * loss.sum(), leaves, retain_graph=True)
+    last = torch.autograd.grad(loss.sum(), leaves)
+    for expected, two, one in zip(kept, doubled, last, strict=True):
+        assert torch.equal(two, 2 * expected)
+        assert torch.equal(one, expected)
 
 
 def test_weighted_gaussian_nll_gradcheck_and_gradgradcheck():

@@ -9,7 +9,7 @@
 #include <ATen/ops/sum.h>
 
 #include <algorithm>
-#include <cstring>
+#include <cmath>
 
 #include "ops/vectorized.h"
 
@@ -19,7 +19,15 @@ namespace {
 using at::Tensor;
 using at::vec::Vectorized;
 
-constexpr int64_t kBlock = 64;  // rows per partial sum, whatever the number of threads
+constexpr int64_t kBlock = 64;       // rows per partial sum, whatever the number of threads
+constexpr int64_t kGrain = 1 << 12;  // elements worth waking another thread for
+
+// The log-variance v held softly between its bounds, e^-v, and for each softplus its slope and what
+// that lacks of one, which is the bound's own share of the gradient.
+template <typename V>
+struct Held {
+  V log_var, precision, above_min, at_min, below_max, at_max;
+};
 
 // log(1 + e^u) and its slope, without overflow at either end.
 template <typename V>
@@ -35,12 +43,75 @@ struct Softplus {
   }
 };
 
+// Between any bounds, as the definition has it.
+template <typename T>
+class AnyBounds {
+  using V = Vectorized<T>;
+
+ public:
+  AnyBounds(const T* lower, const T* upper, int64_t n)
+      : lower_(V::loadu(lower, n)), upper_(V::loadu(upper, n)) {}
+
+  Held<V> hold(V log_var) const {
+    const Softplus<V> below_max(upper_ - log_var);
+    const Softplus<V> above_min(upper_ - below_max.value - lower_);
+    const V held = lower_ + above_min.value;
+    const V at_min = V(1) - above_min.slope, at_max = V(1) - below_max.slope;
+    return {held, fast_exp(held.neg()), above_min.slope, at_min, below_max.slope, at_max};
+  }
+
+ private:
+  V lower_, upper_;
+};
+
+// Between bounds whose exponentials are far from the ends of T's range, one exponential and one
+// logarithm serve all: with q = e^(max - log_var) and c = e^(max - min),
+//
+//     v = min + log(1 + c / (1 + q)),  e^-v = e^-min (1 + q) / (1 + q + c),
+//     slopes c / (1 + q + c) and q / (1 + q).
+template <typename T>
+class ModerateBounds {
+  using V = Vectorized<T>;
+  static constexpr T kLimit = sizeof(T) == 4 ? T(80) : T(700);  // e^(limit + 7) is finite
+
+ public:
+  ModerateBounds(const T* lower, const T* upper, int64_t n)
+      : lower_(V::loadu(lower, n)),
+        upper_(V::loadu(upper, n)),
+        ratio_(fast_exp(upper_ - lower_)),
+        highest_precision_(fast_exp(lower_.neg())) {}
+
+  static bool moderate(const T* lower, const T* upper, int64_t n) {
+    bool all = true;  // false for NaN
+    for (int64_t i = 0; i < n; ++i) {
+      all &= std::abs(lower[i]) <= kLimit && std::abs(upper[i] - lower[i]) <= kLimit;
+    }
+    return all;
+  }
+
+  Held<V> hold(V log_var) const {
+    const V q = fast_exp(at::vec::clamp_max(upper_ - log_var, V(kLimit + 7)));
+    const V one = V(1) + q, both = one + ratio_;
+    const V by_one = V(1) / one, by_both = V(1) / both, at_min = one * by_both;
+    return {lower_ + fast_log(both * by_one),
+            highest_precision_ * at_min,
+            ratio_ * by_both,
+            at_min,
+            q * by_one,
+            by_one};
+  }
+
+ private:
+  V lower_, upper_, ratio_, highest_precision_;
+};
+
 // One member's rows, with strides in elements; the last axis of each is contiguous.
 template <typename T>
 struct Member {
   const T *mean, *log_var, *min_log_var, *max_log_var, *target, *weight;
   int64_t mean_stride, log_var_stride, target_stride, weight_stride;
   T *grad_mean, *grad_log_var;  // contiguous, or null
+  int64_t columns;
 };
 
 // What a block of rows adds to the member's loss and to the gradients of its bounds.
@@ -49,117 +120,62 @@ struct BlockSums {
   double *min_log_var, *max_log_var;  // [D], or null
 };
 
-// A tile holds as many rows as a vector has lanes. Its rows are copied side by side, so that
-// vectors run over whole multiples of their size whatever D is and however the arguments are
-// strided. Rows past the end of the block are zeros of weight zero.
 template <typename T>
-class Tile {
+void store_lanes(Vectorized<T> v, double* to, int64_t n) {
+  T lanes[Vectorized<T>::size()];
+  v.store(lanes);
+  std::copy_n(lanes, n, to);
+}
+
+// Rows [begin, end) of columns [first, first + n), at most one vector; `scale` is 1 / (B D).
+template <typename T, template <typename> class Bounds, bool NeedGradients>
+void column_block(const Member<T>& m, int64_t begin, int64_t end, int64_t first, int64_t n, T scale,
+                  const BlockSums& sums) {
   using V = Vectorized<T>;
-  static constexpr int64_t kRows = V::size();
-
- public:
-  Tile(const Member<T>& member, int64_t columns, T scale, bool need_gradients)
-      : member_(member),
-        columns_(columns),
-        size_(kRows * columns),
-        scale_(scale),
-        need_gradients_(need_gradients),
-        memory_(kArrays * size_) {
-    for (int64_t row = 0; row < kRows; ++row) {
-      std::copy_n(member.min_log_var, columns, array(kMin) + row * columns);
-      std::copy_n(member.max_log_var, columns, array(kMax) + row * columns);
-    }
-  }
-
-  void process(int64_t begin, int64_t end, const BlockSums& sums) {
-    V loss(0);
-    std::fill_n(array(kGradMin), 2 * size_, T(0));
-    for (int64_t first = begin; first < end; first += kRows) {
-      const int64_t rows = std::min(kRows, end - first);
-      load(first, rows);
-      for (int64_t i = 0; i < size_; i += kRows) loss = loss + step(i);
-      if (need_gradients_) store(first, rows);
-    }
-    T lanes[kRows];
-    loss.store(lanes);
-    *sums.loss = 0;
-    for (const T lane : lanes) *sums.loss += lane;
-    if (need_gradients_) {
-      fold(array(kGradMin), sums.min_log_var);
-      fold(array(kGradMax), sums.max_log_var);
-    }
-  }
-
- private:
-  enum { kMin, kMax, kMean, kLogVar, kTarget, kWeight, kGradMin, kGradMax, kArrays };
-
-  T* array(int which) { return memory_.data() + which * size_; }
-  V get(int which, int64_t i) { return V::loadu(array(which) + i); }
-
-  // Rows are short: a vector or two in registers, where std::copy would call memmove.
-  template <typename F>
-  void for_row(const F& f) {
-    int64_t i = 0;
-    for (; i + kRows <= columns_; i += kRows) f(i, kRows);
-    if (i < columns_) f(i, columns_ - i);
-  }
-
-  void copy_row(const T* from, T* to) {
-    for_row([&](int64_t i, int64_t n) { V::loadu(from + i, n).store(to + i, n); });
-  }
-
-  void load(int64_t first, int64_t rows) {
-    if (rows < kRows) std::fill_n(array(kMean), 4 * size_, T(0));  // mean, log_var, target, weight
-    for (int64_t row = 0; row < rows; ++row) {
-      const int64_t b = first + row, at = row * columns_;
-      copy_row(member_.mean + b * member_.mean_stride, array(kMean) + at);
-      copy_row(member_.log_var + b * member_.log_var_stride, array(kLogVar) + at);
-      copy_row(member_.target + b * member_.target_stride, array(kTarget) + at);
-      const V weight(member_.weight[b * member_.weight_stride] * scale_);
-      for_row([&](int64_t i, int64_t n) { weight.store(array(kWeight) + at + i, n); });
-    }
-  }
-
-  // One vector: returns its share of the loss and replaces mean and log_var by their gradients.
-  V step(int64_t i) {
-    const V upper = get(kMax, i), lower = get(kMin, i), weight = get(kWeight, i);
-    const Softplus<V> below_max(upper - get(kLogVar, i));
-    const Softplus<V> above_min(upper - below_max.value - lower);
-    const V log_var = lower + above_min.value;
-    const V error = get(kMean, i) - get(kTarget, i);
-    const V precise_error = error * fast_exp(log_var.neg());
-    const V half_weight = V(T(0.5)) * weight;
-    const V squared = error * precise_error;
-    if (need_gradients_) {
+  const Bounds<T> bounds(m.min_log_var + first, m.max_log_var + first, n);
+  V loss(0), grad_min(0), grad_max(0);
+  for (int64_t b = begin; b < end; ++b) {
+    const Held<V> held = bounds.hold(V::loadu(m.log_var + b * m.log_var_stride + first, n));
+    const V error = V::loadu(m.mean + b * m.mean_stride + first, n) -
+                    V::loadu(m.target + b * m.target_stride + first, n);
+    const V weight(m.weight[b * m.weight_stride] * scale), half_weight = V(T(0.5)) * weight;
+    const V precise_error = error * held.precision, squared = error * precise_error;
+    loss = loss + half_weight * (squared + held.log_var);
+    if constexpr (NeedGradients) {
       const V grad_lower = half_weight * (V(1) - squared);
-      const V grad_upper = grad_lower * above_min.slope;
-      const V grad_log_var = grad_upper * below_max.slope;
-      (weight * precise_error).store(array(kMean) + i);
-      grad_log_var.store(array(kLogVar) + i);
-      (get(kGradMin, i) + grad_lower - grad_upper).store(array(kGradMin) + i);
-      (get(kGradMax, i) + grad_upper - grad_log_var).store(array(kGradMax) + i);
-    }
-    return half_weight * (squared + log_var);
-  }
-
-  void store(int64_t first, int64_t rows) {
-    std::copy_n(array(kMean), rows * columns_, member_.grad_mean + first * columns_);
-    std::copy_n(array(kLogVar), rows * columns_, member_.grad_log_var + first * columns_);
-  }
-
-  void fold(const T* tile, double* columns) {
-    std::fill_n(columns, columns_, 0.0);
-    for (int64_t row = 0; row < kRows; ++row) {
-      for (int64_t i = 0; i < columns_; ++i) columns[i] += tile[row * columns_ + i];
+      const V grad_upper = grad_lower * held.above_min;
+      const V grad_log_var = grad_upper * held.below_max;
+      (weight * precise_error).store(m.grad_mean + b * m.columns + first, n);
+      grad_log_var.store(m.grad_log_var + b * m.columns + first, n);
+      grad_min = at::vec::fmadd(grad_lower, held.at_min, grad_min);
+      grad_max = at::vec::fmadd(grad_upper, held.at_max, grad_max);
     }
   }
+  double lanes[V::size()];  // of a last vector, those behind n are of no column
+  store_lanes(loss, lanes, n);
+  for (int64_t i = 0; i < n; ++i) *sums.loss += lanes[i];
+  if constexpr (NeedGradients) {
+    store_lanes(grad_min, sums.min_log_var + first, n);
+    store_lanes(grad_max, sums.max_log_var + first, n);
+  }
+}
 
-  Member<T> member_;
-  int64_t columns_, size_;
-  T scale_;
-  bool need_gradients_;
-  std::vector<T> memory_;
-};
+template <typename T, template <typename> class Bounds, bool NeedGradients>
+void block(const Member<T>& m, int64_t begin, int64_t end, T scale, const BlockSums& sums) {
+  constexpr int64_t kLanes = Vectorized<T>::size();
+  for (int64_t i = 0; i < m.columns; i += kLanes) {
+    const int64_t n = std::min(kLanes, m.columns - i);
+    column_block<T, Bounds, NeedGradients>(m, begin, end, i, n, scale, sums);
+  }
+}
+
+template <typename T>
+auto block_for(const Member<T>& m, bool need_gradients) {
+  if (ModerateBounds<T>::moderate(m.min_log_var, m.max_log_var, m.columns)) {
+    return need_gradients ? block<T, ModerateBounds, true> : block<T, ModerateBounds, false>;
+  }
+  return need_gradients ? block<T, AnyBounds, true> : block<T, AnyBounds, false>;
+}
 
 template <typename T>
 Nll kernel(const NllArguments& a, bool need_gradients) {
@@ -194,18 +210,21 @@ Nll kernel(const NllArguments& a, bool need_gradients) {
             a.target.stride(2),
             a.weight.stride(2),
             need_gradients ? grad_mean + offset : nullptr,
-            need_gradients ? grad_log_var + offset : nullptr};
+            need_gradients ? grad_log_var + offset : nullptr,
+            columns};
   };
   // Per block: its loss, then the gradients of the bounds.
   const int64_t width = need_gradients ? 1 + 2 * columns : 1;
   std::vector<double> partial(stacks * blocks * width);
   const T scale = rows == 0 ? T(0) : static_cast<T>(1.0 / static_cast<double>(rows * columns));
-  at::parallel_for(0, stacks * blocks, /*grain=*/1, [&](int64_t begin, int64_t end) {
+  const int64_t grain = std::max<int64_t>(1, kGrain / (kBlock * columns));
+  at::parallel_for(0, stacks * blocks, grain, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
+      const Member<T> m = member(task / blocks);
       double* sums = partial.data() + task * width;
       const int64_t first = task % blocks * kBlock;
-      Tile<T>(member(task / blocks), columns, scale, need_gradients)
-          .process(first, std::min(first + kBlock, rows), {sums, sums + 1, sums + 1 + columns});
+      block_for(m, need_gradients)(m, first, std::min(first + kBlock, rows), scale,
+                                   {sums, sums + 1, sums + 1 + columns});
     }
   });
   T* loss = result.loss.template mutable_data_ptr<T>();

@@ -1,11 +1,13 @@
 // tom::weighted_gaussian_nll: the operator around gaussian_nll.h; checks, weights and autograd.
 
 #include <ATen/TensorOperators.h>
+#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/graph_task.h>
 #include <torch/library.h>
 
 #include "ops/cpu_kernels.h"
@@ -73,6 +75,19 @@ auto& forward_op() {
 // ---------------------------------------------------------------------------------------------
 // Autograd. The gradients come out of the forward pass; the way back only scales them.
 
+// Whether every number is known to be one, as where the losses are added up; false where to look
+// would wait for another device.
+bool is_one(const Tensor& grad) {
+  if (!takes_float_kernels(grad)) return false;
+  const Tensor numbers = grad.to(at::kDouble);
+  const auto all = numbers.accessor<double, 2>();
+  bool one = true;
+  for (int64_t s = 0; s < all.size(0); ++s) {
+    for (int64_t m = 0; m < all.size(1); ++m) one &= all[s][m] == 1;
+  }
+  return one;
+}
+
 struct WeightedGaussianNll : torch::autograd::Function<WeightedGaussianNll> {
   static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& mean,
                         const Tensor& log_var, const Tensor& min_log_var, const Tensor& max_log_var,
@@ -93,11 +108,19 @@ struct WeightedGaussianNll : torch::autograd::Function<WeightedGaussianNll> {
       gradients = gaussian_nll({saved[0], saved[1], saved[2], saved[3], saved[4], saved[5]}, true)
                       .gradients;
     }
-    const Tensor scale = grad_outs[0].unsqueeze(2);  // [S, M, 1]
+    // They may be handed out themselves, unless the graph is kept for another way back, or what
+    // runs is a trace or a transformation of it.
+    const bool ours = !at::GradMode::is_enabled() && !at::isTensorSubclassLike(grad_outs[0]) &&
+                      !torch::autograd::get_current_graph_task_keep_graph();
+    const bool scaled = !ours || !is_one(grad_outs[0]);
+    const Tensor scale = scaled ? grad_outs[0].unsqueeze(2) : Tensor();  // [S, M, 1]
     Tensors grads(6);
     for (size_t i = 0; i < 4; ++i) {
       if (!ctx->needs_input_grad(i)) continue;
-      grads[i] = gradients[i] * (i < 2 ? scale.unsqueeze(3) : scale);
+      grads[i] = gradients[i];
+      if (!scaled) continue;
+      const Tensor& factor = i < 2 ? scale.unsqueeze(3) : scale;
+      grads[i] = ours ? grads[i].mul_(factor) : grads[i] * factor;
     }
     return grads;
   }
