@@ -14,6 +14,13 @@ from ops_cases import assert_near, number_of_threads
 
 product = torch.ops.tom.member_product
 
+OWN_BFLOAT16 = pytest.param(
+    torch.bfloat16,
+    marks=pytest.mark.skipif(
+        not torch.cpu._is_avx512_bf16_supported(), reason="the processor lacks AVX512-BF16"
+    ),
+)
+
 
 @pytest.fixture(params=[True, False], ids=["own", "ATen's"])
 def _own(request: pytest.FixtureRequest) -> Iterator[None]:
@@ -87,7 +94,7 @@ def test_nothing_is_hidden_by_zeros() -> None:
     assert torch.equal(found.isinf(), expected.isinf())
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, OWN_BFLOAT16])
 def test_same_bits_for_every_number_of_threads(dtype: torch.dtype) -> None:
     for shape in [(1, 1, 1100, 300, 70), (2, 7, 64, 200, 24), (1, 2, 256, 256, 1)]:
         a, b = factors(shape, (False, False), dtype)
@@ -97,6 +104,45 @@ def test_same_bits_for_every_number_of_threads(dtype: torch.dtype) -> None:
                 results.append(product(a, b))
         for result in results[1:]:
             assert torch.equal(results[0], result)
+
+
+def assert_rounded_product(a: Tensor, b: Tensor) -> None:
+    """The product of bfloat16 factors is theirs in float64, rounded to bfloat16.
+
+    Sums in float32 differ from those in float64 by far less than bfloat16's last digit, so that
+    only the few that lie next to the middle of two neighbours are rounded the other way.
+    """
+    found, exact = product(a, b), a.double() @ b.double()
+    assert found.dtype == torch.bfloat16
+    assert found.shape == exact.shape
+    error = (found.double() - exact).abs()
+    assert torch.all(error <= 2**-8 * exact.abs() + 1e-6 * (a.double().abs() @ b.double().abs()))
+    assert (found != exact.bfloat16()).sum() <= 2 + 0.01 * found.numel()
+
+
+@pytest.mark.usefixtures("_own")
+@pytest.mark.parametrize("turned", [(False, False), (False, True), (True, False), (True, True)])
+def test_products_of_bfloat16_are_summed_in_float32(turned: tuple[bool, bool]) -> None:
+    # Odd and even depths, which are packed in different ways, and one of several parts.
+    for m, k, n in [(1, 1, 1), (25, 257, 33), (256, 14, 256), (12, 1300, 15), (70, 256, 4)]:
+        a, b = factors((2, 3, m, k, n), turned, torch.bfloat16)
+        assert_rounded_product(a, b)
+        if k > 1 and not turned[0]:
+            assert_rounded_product(a[..., 1:], b[:, :, 1:])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    m=st.integers(0, 60),
+    k=st.integers(0, 40),
+    n=st.integers(0, 80),
+    turned=st.tuples(st.booleans(), st.booleans()),
+)
+def test_products_of_bfloat16_of_any_shape(
+    m: int, k: int, n: int, turned: tuple[bool, bool]
+) -> None:
+    a, b = factors((1, 2, m, k, n), turned, torch.bfloat16)
+    assert_rounded_product(a, b)
 
 
 def test_arguments_that_do_not_fit_are_refused() -> None:

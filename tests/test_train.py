@@ -8,10 +8,15 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tom import metrics
 from tom.train import main
+
+needs_bfloat16 = pytest.mark.skipif(
+    not torch.cpu._is_avx512_bf16_supported(), reason="the processor lacks AVX512-BF16"
+)
 
 DEBUG = ["--preset", "debug", "--threads", "1"]
 
@@ -57,9 +62,14 @@ def test_sac_learns_from_real_rows_without_a_model(tmp_path: Path) -> None:
     assert {p.name for p in (folder / "plots").iterdir()} == {"returns.png"}
 
 
-@pytest.mark.parametrize("algorithm", ["tom", "sac"])
-def test_resumed_run_equals_an_uninterrupted_one(algorithm: str, tmp_path: Path) -> None:
-    arguments = ["--algorithm", algorithm, "--seeds", "2"]
+@pytest.mark.parametrize(
+    ("algorithm", "precision"),
+    [("tom", "fp32"), ("sac", "fp32"), pytest.param("tom", "bf16", marks=needs_bfloat16)],
+)
+def test_resumed_run_equals_an_uninterrupted_one(
+    algorithm: str, precision: str, tmp_path: Path
+) -> None:
+    arguments = ["--algorithm", algorithm, "--precision", precision, "--seeds", "2"]
     whole = _run(tmp_path / "whole", *arguments)
     parts = _run(tmp_path / "parts", *arguments, steps=350)
     _run(parts, *arguments)

@@ -151,10 +151,8 @@ Hidden layer_cpu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
   const bool separate = save && Act<T>::kSeparateResidual;
   const bool in_place = !separate && z.scalar_type() == value_type;
   const at::Tensor value = in_place ? z : at::empty_like(z, value_type);
-  T* z_data = z.mutable_data_ptr<T>();
   const T* bias_data = bias.const_data_ptr<T>();
-  with_stored<T>(value, [&]<typename Value>() {
-    Value* value_data = value.mutable_data_ptr<Value>();
+  const auto run = [&](auto* z_data, auto* value_data) {
     const auto finish = [&](int64_t stack, int64_t row, int64_t column, int64_t count, int64_t n) {
       for (int64_t at = (stack * rows + row) * width + column; count > 0; --count, at += width) {
         forward_row<T, Act>(z_data + at, bias_data + stack * width + column, value_data + at,
@@ -163,6 +161,11 @@ Hidden layer_cpu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
     };
     const AfterPart after = finish;
     blocked_product_out(z, x, weight, /*add=*/false, &after);
+  };
+  with_stored<T>(z, [&]<typename Z>() {
+    with_stored<T>(value, [&]<typename Value>() {
+      run(z.mutable_data_ptr<Z>(), value.mutable_data_ptr<Value>());
+    });
   });
   return {value, save ? (separate ? z : value) : at::Tensor()};
 }
@@ -259,10 +262,11 @@ Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, boo
 Hidden hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                     Activation activation, bool save, at::ScalarType value_type) {
   const auto type = weight.scalar_type();
-  if (has_blocked_product(x) && type == x.scalar_type()) {
-    return with_kernel(type, activation, [&]<typename T, template <typename> class Act>() {
-      return layer_cpu<T, Act>(x, weight, bias.contiguous(), save, value_type);
-    });
+  if (has_blocked_product(x) && type == x.scalar_type() && takes_kernels(x, bias.scalar_type())) {
+    return with_kernel(bias.scalar_type(), activation,
+                       [&]<typename T, template <typename> class Act>() {
+                         return layer_cpu<T, Act>(x, weight, bias.contiguous(), save, value_type);
+                       });
   }
   return activate(member_product(x.to(type), weight), bias, activation, save, value_type);
 }
@@ -292,10 +296,11 @@ void activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation 
   grad = grad.to(grad_type);
 }
 
-template <typename T>
-void activate_rows(T* z, const T* bias, int64_t rows, int64_t width, Activation activation) {
+template <typename T, typename Z, typename Value>
+void activate_rows(Z* z, const T* bias, Value* value, int64_t rows, int64_t width,
+                   Activation activation) {
   with_activation<T>(activation, [&]<typename U, template <typename> class Act>() {
-    forward_rows<U, Act>(z, bias, z, false, 0, rows, rows, width);
+    forward_rows<U, Act>(z, bias, value, false, 0, rows, rows, width);
   });
 }
 
@@ -304,8 +309,12 @@ void add_bias_rows(T* z, const T* bias, int64_t rows, int64_t width) {
   forward_rows<T, Linear>(z, bias, z, false, 0, rows, rows, width);
 }
 
-template void activate_rows(float*, const float*, int64_t, int64_t, Activation);
-template void activate_rows(double*, const double*, int64_t, int64_t, Activation);
+using Half = at::BFloat16;
+template void activate_rows(float*, const float*, float*, int64_t, int64_t, Activation);
+template void activate_rows(double*, const double*, double*, int64_t, int64_t, Activation);
+template void activate_rows(float*, const float*, Half*, int64_t, int64_t, Activation);
+template void activate_rows(Half*, const float*, Half*, int64_t, int64_t, Activation);
+template void activate_rows(Half*, const float*, float*, int64_t, int64_t, Activation);
 template void add_bias_rows(float*, const float*, int64_t, int64_t);
 template void add_bias_rows(double*, const double*, int64_t, int64_t);
 

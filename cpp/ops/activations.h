@@ -38,10 +38,13 @@ Hidden hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Ten
 void activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
                        at::Tensor bias_grad, at::ScalarType type, at::ScalarType grad_type);
 
-/// For kernels on the CPU, T being float or double: z [rows, width], contiguous, becomes
-/// act(z + bias), or z + bias.
-template <typename T>
-void activate_rows(T* z, const T* bias, int64_t rows, int64_t width, Activation activation);
+/// For kernels on the CPU, T being float or double: act(z + bias) of z [rows, width], contiguous,
+/// in `value`, which may be z; of Z and Value each is T, or bfloat16 beside float.
+template <typename T, typename Z, typename Value>
+void activate_rows(Z* z, const T* bias, Value* value, int64_t rows, int64_t width,
+                   Activation activation);
+
+/// z + bias in place.
 template <typename T>
 void add_bias_rows(T* z, const T* bias, int64_t rows, int64_t width);
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "ops/cpu_kernels.h"
-#include "ops/vectorized.h"
+#include "ops/factors.h"
 
 namespace tom {
 namespace {
@@ -36,77 +36,67 @@ constexpr int64_t kParallelWork = 1 << 16;  // multiply-adds worth waking anothe
 
 std::atomic<bool> switched_on{true};
 
-// c [Rows, n] = (or +=) a [Rows, depth] b [depth, n], where b has whole vectors in each row.
-template <typename T, int Rows, int Vectors>
-void tile(Block<const T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t depth,
-          int64_t n, bool add) {
-  using V = Vectorized<T>;
-  constexpr int64_t kLast = (Vectors - 1) * V::size();
+template <typename T>
+using Word = typename Factor<T>::Word;
+template <typename T>
+using Sums = Vectorized<typename Factor<T>::Sum>;
+
+// c [Rows, n] = (or +=) a [Rows, depth] b [depth, n] in words, where b has whole vectors in each
+// row. If Rounded, the product is rounded to bfloat16 before it is stored or added.
+template <typename T, typename C, bool Rounded, int Rows, int Vectors>
+void tile(Block<const Word<T>> a, const Word<T>* b, int64_t b_row, C* c, int64_t c_row,
+          int64_t depth, int64_t n, bool add) {
+  using F = Factor<T>;
+  using V = Sums<T>;
+  const auto count = [&](int v) { return v + 1 < Vectors ? V::size() : n - v * V::size(); };
+  const auto before = [&](int r, int v) {
+    return load<typename F::Sum>(c + r * c_row + v * V::size(), count(v));
+  };
   V sum[Rows][Vectors];
 #pragma GCC unroll 12
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) {
-      const T* from = c + r * c_row + v * V::size();
-      sum[r][v] = !add ? V(0) : v + 1 < Vectors ? V::loadu(from) : V::loadu(from, n - kLast);
-    }
+    for (int v = 0; v < Vectors; ++v) sum[r][v] = add && !Rounded ? before(r, v) : V(0);
   }
   for (int64_t k = 0; k < depth; ++k) {
-    V b_k[Vectors];
+    typename F::Words b_k[Vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) b_k[v] = V::loadu(b + k * b_row + v * V::size());
+    for (int v = 0; v < Vectors; ++v) b_k[v] = F::load(b + k * b_row + v * V::size());
 #pragma GCC unroll 12
     for (int r = 0; r < Rows; ++r) {
-      const V a_k(*a.at(r, k));
+      const auto a_k = F::broadcast(a.at(r, k));
 #pragma GCC unroll 2
-      for (int v = 0; v < Vectors; ++v) sum[r][v] = at::vec::fmadd(a_k, b_k[v], sum[r][v]);
+      for (int v = 0; v < Vectors; ++v) sum[r][v] = F::multiply_add(a_k, b_k[v], sum[r][v]);
     }
   }
 #pragma GCC unroll 12
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) {
-      sum[r][v].store(c + r * c_row + v * V::size(),
-                      v + 1 < Vectors ? V::size() : static_cast<int>(n - kLast));
-    }
-  }
-}
-
-template <typename T>
-using Tile = void (*)(Block<const T>, const T*, int64_t, T*, int64_t, int64_t, int64_t, bool);
-
-template <typename T, int Vectors, int... Rows>
-constexpr std::array<Tile<T>, sizeof...(Rows)> tiles_of(std::integer_sequence<int, Rows...>) {
-  return {tile<T, Rows + 1, Vectors>...};
-}
-
-template <typename T>
-Tile<T> tile_for(int64_t rows, int64_t vectors) {
-  static constexpr std::make_integer_sequence<int, kTileRows> kAll;
-  static constexpr auto kOne = tiles_of<T, 1>(kAll), kTwo = tiles_of<T, 2>(kAll);
-  return (vectors == 1 ? kOne : kTwo)[rows - 1];
-}
-
-// Columns [0, n) of b [depth, ...] as rows of whole vectors, zeros behind n.
-template <typename T>
-void pack(Block<const T> b, int64_t depth, int64_t n, T* to, int64_t width) {
-  if (b.column == 1) {
-    using V = Vectorized<T>;
-    for (int64_t k = 0; k < depth; ++k) {
-      for (int64_t j = 0; j < width; j += V::size()) {
-        const int64_t count = std::clamp<int64_t>(n - j, 0, V::size());
-        V::loadu(b.at(k, j), count).store(to + k * width + j);
+      if constexpr (Rounded) {
+        sum[r][v] = F::rounded(sum[r][v]);
+        if (add) sum[r][v] = before(r, v) + sum[r][v];
       }
+      store(sum[r][v], c + r * c_row + v * V::size(), count(v));
     }
-    return;
   }
-  if (n < width) std::fill_n(to, depth * width, T(0));
-  if constexpr (std::is_same_v<T, float>) {
-    if (b.row == 1) return at::vec::transpose_mxn<float>(b.data, b.column, to, width, n, depth);
-  }
-  for (int64_t j = 0; j < n; ++j) {
-    for (int64_t k = 0; k < depth; ++k) to[k * width + j] = *b.at(k, j);
-  }
+}
+
+template <typename T, typename C>
+using Tile = void (*)(Block<const Word<T>>, const Word<T>*, int64_t, C*, int64_t, int64_t, int64_t,
+                      bool);
+
+template <typename T, typename C, bool Rounded, int Vectors, int... Rows>
+constexpr std::array<Tile<T, C>, sizeof...(Rows)> tiles_of(std::integer_sequence<int, Rows...>) {
+  return {tile<T, C, Rounded, Rows + 1, Vectors>...};
+}
+
+template <typename T, typename C, bool Rounded>
+Tile<T, C> tile_for(int64_t rows, int64_t vectors) {
+  static constexpr std::make_integer_sequence<int, kTileRows> kAll;
+  static constexpr auto kOne = tiles_of<T, C, Rounded, 1>(kAll);
+  static constexpr auto kTwo = tiles_of<T, C, Rounded, 2>(kAll);
+  return (vectors == 1 ? kOne : kTwo)[rows - 1];
 }
 
 // A result of so few columns would leave most lanes of a tile idle.
@@ -158,29 +148,52 @@ void dots_for(Block<const T> a, Block<const T> b, Block<T> c, int64_t m, int64_t
 }
 
 // One panel of columns of the result, for all the given rows.
-template <typename T>
-void panel(Block<const T> a, Block<const T> b, Block<T> c, int64_t m, int64_t k, int64_t n,
+template <typename T, typename C, bool Rounded = Factor<T>::kRounded>
+void panel(Block<const Word<T>> a, Block<const T> b, Block<C> c, int64_t m, int64_t k, int64_t n,
            bool add) {
-  constexpr int64_t kLanes = Vectorized<T>::size();
+  using S = typename Factor<T>::Sum;
+  constexpr int64_t kLanes = Sums<T>::size(), kFold = Factor<T>::kFold;
   const int64_t vectors = (n + kLanes - 1) / kLanes, width = vectors * kLanes;
-  const bool unpacked = m <= kUnpackedRows && b.column == 1 && n == width;
-  alignas(64) thread_local std::array<T, kDepth * kTileVectors * kLanes> packed;
-  const bool narrow = n <= kDotColumns && a.column == 1;
-  const int64_t tiles = (m + kTileRows - 1) / kTileRows;
-  for (int64_t first = 0; first < k; first += kDepth) {
-    const int64_t depth = std::min(kDepth, k - first);
-    const Block<const T> part{b.at(first, 0), b.row, b.column};
-    if (narrow) {
-      dots_for({a.at(0, first), a.row, a.column}, part, c, m, depth, n, add || first > 0,
-               packed.data());
-      continue;
+  const int64_t words = (k + kFold - 1) / kFold;
+  if constexpr (Rounded) {
+    if (words > kDepth) {  // what is kept from one part to the next must not be rounded
+      thread_local std::vector<S> sums;
+      sums.resize(m * width);
+      panel<T, S, false>(a, b, {sums.data(), width, 1}, m, k, n, false);
+      for (int64_t i = 0; i < m; ++i) {
+        for (int64_t j = 0; j < n; j += kLanes) {
+          const int64_t count = std::min(kLanes, n - j);
+          const auto sum = Factor<T>::rounded(Sums<T>::loadu(sums.data() + i * width + j));
+          store(add ? load<S>(c.at(i, j), count) + sum : sum, c.at(i, j), count);
+        }
+      }
+      return;
     }
-    if (!unpacked) pack(part, depth, n, packed.data(), width);
+  }
+  const bool unpacked = kFold == 1 && m <= kUnpackedRows && b.column == 1 && n == width;
+  alignas(64) thread_local std::array<Word<T>, kDepth * kTileVectors * kLanes> packed;
+  const bool narrow = kFold == 1 && n <= kDotColumns && a.column == 1;
+  const int64_t tiles = (m + kTileRows - 1) / kTileRows;
+  for (int64_t first = 0; first < words; first += kDepth) {
+    const int64_t depth = std::min(kDepth, words - first);
+    const Block<const T> part{b.at(first * kFold, 0), b.row, b.column};
+    const Word<T>* columns = packed.data();
+    if constexpr (kFold == 1) {
+      if (narrow) {
+        dots_for({a.at(0, first), a.row, a.column}, part, c, m, depth, n, add || first > 0,
+                 packed.data());
+        continue;
+      }
+      if (unpacked) columns = part.data;
+    }
+    if (!unpacked) {
+      Factor<T>::pack(part, std::min(depth * kFold, k - first * kFold), n, packed.data(), width);
+    }
     for (int64_t t = 0; t < tiles; ++t) {  // of rows as even as can be
       const int64_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
-      tile_for<T>(rows, vectors)({a.at(row, first), a.row, a.column},
-                                 unpacked ? part.data : packed.data(), unpacked ? b.row : width,
-                                 c.at(row, 0), c.row, depth, n, add || first > 0);
+      tile_for<T, C, Rounded>(rows, vectors)({a.at(row, first), a.row, a.column}, columns,
+                                             unpacked ? b.row : width, c.at(row, 0), c.row, depth,
+                                             n, add || first > 0);
     }
   }
 }
@@ -191,10 +204,10 @@ Block<const T> member(const at::Tensor& t, int64_t s, int64_t m) {
           t.stride(2), t.stride(3)};
 }
 
-template <typename T>
+template <typename T, typename C>
 void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add,
              const AfterPart* after) {
-  constexpr int64_t kWidth = kTileVectors * Vectorized<T>::size();
+  constexpr int64_t kWidth = kTileVectors * Sums<T>::size();
   const int64_t members = out.size(1), stacks = out.size(0) * members;
   const int64_t m = out.size(2), n = out.size(3), k = a.size(3);
   if (k == 0) {
@@ -208,19 +221,23 @@ void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bo
   const int64_t wanted = 4 * at::get_num_threads() / std::max<int64_t>(1, stacks * panels);
   const int64_t blocks = std::max<int64_t>((m + kRowsPerTask - 1) / kRowsPerTask,
                                            std::min(wanted, m / (4 * kTileRows)));
-  T* result = out.mutable_data_ptr<T>();
+  C* result = out.mutable_data_ptr<C>();
   const int64_t work = std::max<int64_t>(1, m * n * k / std::max<int64_t>(1, blocks * panels));
   const int64_t grain = std::max<int64_t>(1, kParallelWork / work);
   at::parallel_for(0, blocks * stacks * panels, grain, [&](int64_t begin, int64_t end) {
+    Block<const Word<T>> a_rows{};
     for (int64_t task = begin; task < end; ++task) {
       const int64_t column = task % panels * kWidth, stack = task / panels % stacks;
       const int64_t block = task / panels / stacks;
       const int64_t row = m * block / blocks, rows = m * (block + 1) / blocks - row;
-      const auto a_n = member<T>(a, stack / members, stack % members);
+      if (task == begin || column == 0) {  // the panels of the same rows follow each other
+        const auto a_n = member<T>(a, stack / members, stack % members);
+        a_rows = Factor<T>::words({a_n.at(row, 0), a_n.row, a_n.column}, rows, k);
+      }
       const auto b_n = member<T>(b, stack / members, stack % members);
-      panel<T>({a_n.at(row, 0), a_n.row, a_n.column}, {b_n.at(0, column), b_n.row, b_n.column},
-               {result + (stack * m + row) * n + column, n, 1}, rows, k,
-               std::min(kWidth, n - column), add);
+      panel<T, C>(a_rows, {b_n.at(0, column), b_n.row, b_n.column},
+                  {result + (stack * m + row) * n + column, n, 1}, rows, k,
+                  std::min(kWidth, n - column), add);
       if (after != nullptr) (*after)(stack, row, column, rows, std::min(kWidth, n - column));
     }
   });
@@ -229,21 +246,32 @@ void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bo
 }  // namespace
 
 bool has_blocked_product(const at::Tensor& a) {
+#ifdef TOM_BFLOAT16_FACTORS
+  if (a.scalar_type() == at::kBFloat16) return switched_on && takes_cpu_kernels(a);
+#endif
   return kCompiled && switched_on && takes_float_kernels(a);
 }
 
 void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bool add,
                          const AfterPart* after) {
-  a.scalar_type() == at::kFloat ? product<float>(out, a, b, add, after)
-                                : product<double>(out, a, b, add, after);
+#ifdef TOM_BFLOAT16_FACTORS
+  if (a.scalar_type() == at::kBFloat16) {
+    out.scalar_type() == at::kFloat ? product<at::BFloat16, float>(out, a, b, add, after)
+                                    : product<at::BFloat16, at::BFloat16>(out, a, b, add, after);
+    return;
+  }
+#endif
+  a.scalar_type() == at::kFloat ? product<float, float>(out, a, b, add, after)
+                                : product<double, double>(out, a, b, add, after);
 }
 
 template <typename T>
 void block_product(Block<const T> a, Block<const T> b, T* c, int64_t m, int64_t k, int64_t n) {
-  constexpr int64_t kWidth = kTileVectors * Vectorized<T>::size();
+  constexpr int64_t kWidth = kTileVectors * Sums<T>::size();
+  const auto a_rows = Factor<T>::words(a, m, k);
   for (int64_t column = 0; column < n; column += kWidth) {
-    panel<T>(a, {b.at(0, column), b.row, b.column}, {c + column, n, 1}, m, k,
-             std::min(kWidth, n - column), /*add=*/false);
+    panel<T, T>(a_rows, {b.at(0, column), b.row, b.column}, {c + column, n, 1}, m, k,
+                std::min(kWidth, n - column), /*add=*/false);
   }
 }
 
@@ -251,6 +279,10 @@ template void block_product(Block<const float>, Block<const float>, float*, int6
                             int64_t);
 template void block_product(Block<const double>, Block<const double>, double*, int64_t, int64_t,
                             int64_t);
+#ifdef TOM_BFLOAT16_FACTORS
+template void block_product(Block<const at::BFloat16>, Block<const at::BFloat16>, at::BFloat16*,
+                            int64_t, int64_t, int64_t);
+#endif
 
 bool use_blocked_products(bool on) { return switched_on.exchange(on); }
 

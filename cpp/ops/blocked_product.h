@@ -5,15 +5,16 @@
 
 namespace tom {
 
-/// Whether `blocked_product_out` takes these: float32 or float64 on the CPU, the library compiled
-/// for AVX-512, and the switch below on.
+/// Whether `blocked_product_out` takes factors like these: float32 or float64 on the CPU where the
+/// library is compiled for AVX-512, bfloat16 where it is for AVX512-BF16, and the switch below on.
 bool has_blocked_product(const at::Tensor& a);
 
 using AfterPart = c10::function_ref<void(int64_t stack, int64_t row, int64_t column, int64_t rows,
                                          int64_t columns)>;
 
 /// out [S, M, m, n] = a [S, M or 1, m, k] b [S, M or 1, k, n], or added to it; of any strides but
-/// for `out`, which is contiguous.
+/// for `out`, which is contiguous. Of bfloat16 factors `out` may be float32: the product, summed in
+/// float32, is rounded to bfloat16 all the same.
 ///
 /// The products of these networks are too small for MKL to pack their factors well, and on
 /// processors of other makers than Intel it keeps to AVX2, which is half of what AVX-512 gives
@@ -34,7 +35,8 @@ struct Block {
   T* at(int64_t i, int64_t j) const { return data + i * row + j * column; }
 };
 
-/// The same for one pair on the calling thread, T being float or double: c [m, n], contiguous.
+/// The same for one pair on the calling thread, T being float, double or (as above) BFloat16:
+/// c [m, n], contiguous.
 template <typename T>
 void block_product(Block<const T> a, Block<const T> b, T* c, int64_t m, int64_t k, int64_t n);
 

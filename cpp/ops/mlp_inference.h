@@ -7,7 +7,7 @@
 namespace tom {
 
 /// Whether `mlp_inference` takes these inputs: where blocked products are used, and the rows are
-/// enough for every thread to have some.
+/// enough for every thread to have some. Weights between hidden layers may be bfloat16.
 bool has_mlp_inference(const at::Tensor& x, at::TensorList weights, at::TensorList biases);
 
 /// Outputs [S, M, B, O] of inputs x [S, M or 1, B, I], nothing kept for a way back.

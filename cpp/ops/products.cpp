@@ -73,6 +73,7 @@ at::Tensor member_product(const at::Tensor& a, const at::Tensor& b) {
 
 void member_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
   if (out.scalar_type() != a.scalar_type()) {
+    if (has_blocked_product(a)) return blocked_product_out(out, a, b);
     out.copy_(member_product(a, b));
   } else if (is_outer(a)) {
     at::mul_out(out, a, b);
@@ -85,6 +86,7 @@ void member_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b
 
 void member_product_add(at::Tensor out, const at::Tensor& a, const at::Tensor& b) {
   if (out.scalar_type() != a.scalar_type()) {
+    if (has_blocked_product(a)) return blocked_product_out(out, a, b, /*add=*/true);
     out.add_(member_product(a, b));
     return;
   }

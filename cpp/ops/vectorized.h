@@ -28,8 +28,14 @@ at::vec::Vectorized<T> load(const Stored* from, int64_t n) {
   if constexpr (std::is_same_v<T, Stored>) {
     return at::vec::Vectorized<T>::loadu(from, n);
   } else {
+#ifdef CPU_CAPABILITY_AVX512
+    static_assert(std::is_same_v<Stored, at::BFloat16>);
+    const auto half = _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << n) - 1), from);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+#else
     const auto half = at::vec::Vectorized<Stored>::loadu(from, n);
     return std::get<0>(at::vec::convert_to_float<Stored>(half));
+#endif
   }
 }
 
