@@ -3,13 +3,10 @@
 // The DLPack standard's own header, of which torch carries a copy; plain C.
 #include <ATen/dlpack.h>
 
-#include <stdexcept>
+#include "bindings/tensor_table.h"
 
 namespace tom {
 namespace {
-
-PyTypeObject* tensor_type = nullptr;
-const DLPackExchangeAPI* tensor_api = nullptr;
 
 std::string text(const py::handle& object) { return py::str(object).cast<std::string>(); }
 
@@ -32,20 +29,8 @@ Borrowed::Type type_of(const py::array& array) {
 
 }  // namespace
 
-void learn_tensor_type(const py::type& tensor) {
-  const py::object capsule = tensor.attr("__dlpack_c_exchange_api__");
-  const auto* api = static_cast<const DLPackExchangeAPI*>(
-      PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
-  if (!api) throw py::error_already_set();
-  if (api->header.version.major != DLPACK_MAJOR_VERSION || !api->dltensor_from_py_object_no_sync) {
-    throw std::runtime_error("this torch publishes its tensors by another version of DLPack");
-  }
-  tensor_api = api;
-  tensor_type = reinterpret_cast<PyTypeObject*>(tensor.inc_ref().ptr());
-}
-
 Borrowed::Borrowed(const py::handle& object, const char* name) : name(name), object_(object) {
-  if (tensor_type && PyObject_TypeCheck(object.ptr(), tensor_type)) {
+  if (is_tensor(object)) {
     borrow_tensor();
   } else if (py::isinstance<py::array>(object)) {
     borrow_ndarray();
@@ -57,7 +42,8 @@ Borrowed::Borrowed(const py::handle& object, const char* name) : name(name), obj
 
 void Borrowed::borrow_tensor() {
   DLTensor tensor;
-  const bool described = tensor_api->dltensor_from_py_object_no_sync(object_.ptr(), &tensor) == 0;
+  const bool described =
+      tensor_table().dltensor_from_py_object_no_sync(object_.ptr(), &tensor) == 0;
   if (!described) {
     PyErr_Clear();  // torch says where it failed; what to do is said below
     const std::string device = text(object_.attr("device"));

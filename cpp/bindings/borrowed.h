@@ -1,7 +1,5 @@
 // An array that Python lends to a call: the memory of a torch.Tensor or a numpy.ndarray, without a
-// copy. A tensor is read through the table of functions that its type publishes for this
-// (DLPack's `__dlpack_c_exchange_api__`), which takes some nanoseconds; making a numpy.ndarray of
-// it in Python would take a microsecond, a fifth of a small draw.
+// copy.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -13,9 +11,6 @@
 namespace tom {
 
 namespace py = pybind11;
-
-// Sets up the table of the tensor type; called once, when the module is loaded.
-void learn_tensor_type(const py::type& tensor);
 
 struct Borrowed {
   enum class Type { kFloat32, kFloat64, kInt64, kOther };

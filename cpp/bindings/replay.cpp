@@ -26,32 +26,30 @@ using replay::ReplayBuffer;
 }
 
 template <class Draw>
-Slots draw_slots(const ReplayBuffer& buffer, std::size_t n, const Draw& draw) {
-  Slots slots(static_cast<py::ssize_t>(n));
-  std::int64_t* const out = slots.mutable_data();
+py::object draw_slots(const ReplayBuffer& buffer, std::size_t n, const Draw& draw) {
+  NewTensor<std::int64_t> slots = new_slots(n);
   bool drawn = false;
   {
     const py::gil_scoped_release release;
-    drawn = draw(out);
+    drawn = draw(slots.data);
   }
   if (!drawn) throw_nothing_to_draw(buffer);
-  return slots;
+  return std::move(slots.object);
 }
 
 template <class Draw>
 py::tuple sample_rows(const ReplayBuffer& buffer, std::size_t n, const py::object& out,
                       const Draw& draw) {
   const Target rows(buffer, n, out);
-  Slots slots(static_cast<py::ssize_t>(n));
-  std::int64_t* const to_slots = slots.mutable_data();
+  const NewTensor<std::int64_t> slots = new_slots(n);
   bool drawn = false;
   {
     const py::gil_scoped_release release;
-    drawn = draw(to_slots);
-    if (drawn) buffer.gather({to_slots, n}, rows.data);
+    drawn = draw(slots.data);
+    if (drawn) buffer.gather({slots.data, n}, rows.data);
   }
   if (!drawn) throw_nothing_to_draw(buffer);
-  return py::make_tuple(slots, rows.object);
+  return py::make_tuple(slots.object, rows.object);
 }
 
 std::int64_t append(ReplayBuffer& buffer, const py::handle& object, const py::handle& weight) {
@@ -103,15 +101,15 @@ py::object gather(const ReplayBuffer& buffer, const py::handle& idx, const py::o
   return rows.object;
 }
 
-Slots newest(const ReplayBuffer& buffer, const py::handle& count) {
+py::object newest(const ReplayBuffer& buffer, const py::handle& count) {
   const std::size_t n = to_count(count, "n");
   if (n > buffer.size()) {
     throw py::value_error("n is " + std::to_string(n) + "; the buffer holds only " +
                           std::to_string(buffer.size()) + " rows");
   }
-  Slots slots(static_cast<py::ssize_t>(n));
-  buffer.newest(n, slots.mutable_data());
-  return slots;
+  NewTensor<std::int64_t> slots = new_slots(n);
+  buffer.newest(n, slots.data);
+  return std::move(slots.object);
 }
 
 void restore(ReplayBuffer& buffer, const py::handle& object, const py::handle& weights,
@@ -177,7 +175,8 @@ void bind_replay(py::module_& m) {
       .def("rows",
            [](const py::object& self) {
              const auto& b = self.cast<const ReplayBuffer&>();
-             return Rows({b.size(), b.width()}, b.data(), self);  // a view that keeps `self` alive
+             // A view that keeps `self` alive.
+             return py::array_t<float>({b.size(), b.width()}, b.data(), self);
            })
       .def("weights",
            [](const ReplayBuffer& b) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bindings/borrowed.h"
+#include "bindings/tensor_table.h"
 #include "replay/replay_buffer.h"
 
 namespace tom {
@@ -17,8 +18,6 @@ namespace tom {
 namespace py = pybind11;
 using replay::Leaves;
 using replay::ReplayBuffer;
-using Slots = py::array_t<std::int64_t>;
-using Rows = py::array_t<float>;
 
 inline std::string text(const py::handle& object) { return py::str(object).cast<std::string>(); }
 
@@ -132,13 +131,13 @@ inline float* to_out(const ReplayBuffer& buffer, std::size_t n, const py::handle
   return static_cast<float*>(a.data);
 }
 
-// `out`, or a new array, and where to write in it.
+// `out`, or a new tensor, and where to write in it.
 struct Target {
   Target(const ReplayBuffer& buffer, std::size_t n, const py::object& out) : object(out) {
     if (out.is_none()) {
-      Rows rows({n, buffer.width()});
-      data = rows.mutable_data();
-      object = std::move(rows);
+      NewTensor<float> rows = new_rows(n, buffer.width());
+      data = rows.data;
+      object = std::move(rows.object);
     } else {
       data = to_out(buffer, n, out);
     }

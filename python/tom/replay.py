@@ -162,7 +162,7 @@ class ReplayBuffer:
         Raises:
             RuntimeError: if the buffer is empty or all weights are 0.
         """
-        return torch.from_numpy(self._buffer.draw(n, stratified))
+        return self._buffer.draw(n, stratified)
 
     def draw_uniform(self, n: int) -> torch.Tensor:
         """Draw slots uniformly whatever their weights, with replacement: int64 ``[n]``.
@@ -170,7 +170,7 @@ class ReplayBuffer:
         Raises:
             RuntimeError: if the buffer is empty.
         """
-        return torch.from_numpy(self._buffer.draw_uniform(n))
+        return self._buffer.draw_uniform(n)
 
     def gather(self, idx: Array, out: Array | None = None) -> torch.Tensor:
         """The rows in these slots, float32 ``[n, W]``. No row is ever half old and half new.
@@ -191,12 +191,12 @@ class ReplayBuffer:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """:meth:`draw` and :meth:`gather` at once: slots int64 ``[n]``, rows float32 ``[n, W]``."""
         idx, rows = self._buffer.sample(n, stratified, out)
-        return torch.from_numpy(idx), _tensor(rows)
+        return idx, _tensor(rows)
 
     def sample_uniform(self, n: int, out: Array | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """:meth:`draw_uniform` and :meth:`gather`: slots int64 ``[n]``, rows float32 ``[n, W]``."""
         idx, rows = self._buffer.sample_uniform(n, out)
-        return torch.from_numpy(idx), _tensor(rows)
+        return idx, _tensor(rows)
 
     @property
     def rows(self) -> torch.Tensor:
@@ -213,7 +213,7 @@ class ReplayBuffer:
         Raises:
             ValueError: if the buffer holds fewer than n rows.
         """
-        return torch.from_numpy(self._buffer.newest_indices(n))
+        return self._buffer.newest_indices(n)
 
     def newest(self, n: int) -> torch.Tensor:
         """A copy of the newest n rows, oldest first: float32 ``[n, W]``.
@@ -223,7 +223,7 @@ class ReplayBuffer:
         Raises:
             ValueError: if the buffer holds fewer than n rows.
         """
-        return torch.from_numpy(self._buffer.gather(self._buffer.newest_indices(n), None))
+        return self._buffer.gather(self._buffer.newest_indices(n), None)
 
     @property
     def ages(self) -> torch.Tensor:
@@ -292,7 +292,7 @@ def _integer(name: str, value: int, low: int, high: int) -> int:
 
 
 def _tensor(x: Array) -> torch.Tensor:
-    """What the native core returned: an array of its own, or the caller's ``out``."""
+    """What the native core returned: a new tensor, or the caller's ``out``."""
     return x if isinstance(x, torch.Tensor) else torch.from_numpy(x)
 
 
