@@ -43,6 +43,7 @@ GuideTable::GuideTable(const WeightTree& tree, double total)
 void GuideTable::find(std::span<const double> targets, std::int64_t* slots) const {
   const std::size_t parts = first_.size() - 1;
   std::array<std::size_t, kLanes> block;
+  std::array<double, kLanes> rest;
   for (std::size_t begin = 0; begin < targets.size(); begin += kLanes) {
     const std::size_t lanes = std::min(kLanes, targets.size() - begin);
     for (std::size_t lane = 0; lane < lanes; ++lane) {
@@ -57,12 +58,10 @@ void GuideTable::find(std::span<const double> targets, std::int64_t* slots) cons
         block[lane] += passed;
       }
       tree_.prefetch_block(block[lane]);
-    }
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
       // (Below 0 if rounding put the target into the part after its own.)
-      const double rest = std::max(targets[begin + lane] - before_[block[lane]], 0.0);
-      slots[begin + lane] = tree_.find_in_block(block[lane], rest);
+      rest[lane] = targets[begin + lane] - before_[block[lane]];
     }
+    tree_.find_in_blocks(std::span(block.data(), lanes), rest.data(), slots + begin);
   }
 }
 

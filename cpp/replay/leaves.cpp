@@ -1,5 +1,6 @@
 #include "replay/leaves.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <limits>
@@ -152,7 +153,7 @@ template bool Leaves::assign(std::span<const double>, std::size_t, double*);
 
 #ifdef TOM_VECTOR_LOADS
 
-Leaves::Halves Leaves::load_block(std::size_t block) const {
+inline Leaves::Halves Leaves::load_block(std::size_t block) const {
   const __m512i words = relaxed_sixteen(leaves_.data() + block * kFan);
   const __m512 narrow = _mm512_castsi512_ps(words);
   Halves w{_mm512_cvtps_pd(_mm512_castps512_ps256(narrow)),
@@ -172,7 +173,7 @@ double Leaves::sum(std::size_t block) const {
   return block_sum(w.low + w.high);
 }
 
-std::int64_t Leaves::find(std::size_t block, double target) const {
+inline std::int64_t Leaves::find_in_block(std::size_t block, double target) const {
   const Halves w = load_block(block);
   const std::size_t i = covering(w.low, w.high, target);
   return i < kFan ? static_cast<std::int64_t>(block * kFan + i) : -1;
@@ -189,7 +190,7 @@ double Leaves::sum(std::size_t block) const {
   return block_sum(w);
 }
 
-std::int64_t Leaves::find(std::size_t block, double target) const {
+inline std::int64_t Leaves::find_in_block(std::size_t block, double target) const {
   std::array<double, kFan> w;
   for (std::size_t i = 0; i < kFan; ++i) w[i] = load(block * kFan + i);
   const std::size_t i = covering(w, target);
@@ -197,5 +198,12 @@ std::int64_t Leaves::find(std::size_t block, double target) const {
 }
 
 #endif
+
+void Leaves::find(std::span<const std::size_t> blocks, const double* targets,
+                  std::int64_t* slots) const {
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    slots[i] = find_in_block(blocks[i], std::max(targets[i], 0.0));
+  }
+}
 
 }  // namespace tom::replay

@@ -53,8 +53,9 @@ class Leaves {
   // A block is 16 neighbouring leaves.
   double sum(std::size_t block) const;
 
-  // The first slot of the block with a positive weight whose running sum exceeds `target`, or -1.
-  std::int64_t find(std::size_t block, double target) const;
+  // Writes to slots[i] the first slot of blocks[i] with a positive weight whose running sum exceeds
+  // targets[i], or 0 if that is less; -1 if there is none.
+  void find(std::span<const std::size_t> blocks, const double* targets, std::int64_t* slots) const;
 
   void prefetch(std::size_t block) const { __builtin_prefetch(leaves_.data() + block * kFan); }
 
@@ -74,6 +75,7 @@ class Leaves {
   };
   Halves load_block(std::size_t block) const;
 #endif
+  std::int64_t find_in_block(std::size_t block, double target) const;
 
   ZeroedArray<std::uint32_t> leaves_;
   ZeroedArray<double> wide_;

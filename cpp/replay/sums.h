@@ -157,6 +157,35 @@ inline std::size_t last_at_most(std::uint64_t* before, std::uint64_t x) {
 #endif
 }
 
+// For many targets: takes from each what is to the left of its position, which goes to `child`.
+// Their number is a multiple of eight. The 16 numbers stay in registers, where eight targets at a
+// time halve what may be their position.
+inline void search_node(std::uint64_t* before, double* targets, std::size_t* child,
+                        std::size_t n) {
+#ifdef TOM_VECTOR_LOADS
+  const __m512i low = relaxed_eight(before), high = relaxed_eight(before + 8);
+  for (std::size_t at = 0; at < n; at += 8) {
+    const __m512d target = _mm512_loadu_pd(targets + at);
+    __m512i i = _mm512_setzero_si512();
+#pragma GCC unroll 4
+    for (int step = 8; step > 0; step /= 2) {
+      const __m512i next = _mm512_add_epi64(i, _mm512_set1_epi64(step));
+      const __m512i there = _mm512_permutex2var_epi64(low, next, high);
+      i = _mm512_mask_mov_epi64(i, _mm512_cmple_epu64_mask(there, _mm512_castpd_si512(target)),
+                                next);
+    }
+    const __m512d left = _mm512_castsi512_pd(_mm512_permutex2var_epi64(low, i, high));
+    _mm512_storeu_pd(targets + at, target - left);
+    _mm512_storeu_si512(child + at, i);
+  }
+#else
+  for (std::size_t i = 0; i < n; ++i) {
+    child[i] = last_at_most(before, bits(targets[i]));
+    targets[i] -= std::bit_cast<double>(relaxed_bits(before[child[i]]));
+  }
+#endif
+}
+
 // The position i of the first positive weight whose running sum w_0 + ... + w_i exceeds `target`,
 // or 16 if there is none. The sums are made in three doubling steps within each half, then the
 // first half's total is added to the second's: in the same order with vectors and without.

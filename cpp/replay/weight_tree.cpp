@@ -153,44 +153,45 @@ void WeightTree::update(std::span<const std::int64_t> slots, std::span<const dou
   }
 }
 
-// A few dozen draws go down together, level by level: their loads do not depend on each other, and
-// what the next level needs is asked for before anyone looks at it.
+// A few dozen draws go down together: their loads do not depend on each other, and what is not in
+// the nearest cache is asked for before anyone looks at it.
 void WeightTree::find(std::span<const double> targets, std::int64_t* slots) const {
   std::array<std::size_t, kLanes> node;
   std::array<double, kLanes> rest;
+  const std::size_t top = levels_.size() - 2;
   for (std::size_t begin = 0; begin < targets.size(); begin += kLanes) {
     const std::size_t lanes = std::min(kLanes, targets.size() - begin);
     std::copy_n(targets.data() + begin, lanes, rest.begin());
-    std::fill_n(node.begin(), lanes, 0);
-    for (std::size_t level = levels_.size() - 1; level-- > 0;) {
-      descend(level, lanes, node.data(), rest.data());
-    }
+    std::fill(rest.begin() + static_cast<std::ptrdiff_t>(lanes), rest.end(), 0.0);
+    search_node(levels_[top].before, rest.data(), node.data(), kLanes);
     for (std::size_t lane = 0; lane < lanes; ++lane) {
-      slots[begin + lane] = find_in_block(node[lane], std::max(rest[lane], 0.0));
+      Position at{std::min(node[lane], levels_[top].size - 1), rest[lane]};
+      for (std::size_t level = top; level-- > 1;) at = descend(level, at);
+      node[lane] = at.node;
+      rest[lane] = at.rest;
+      if (top > 0) {
+        prefetch_group(levels_[0].before, at.node);
+      } else {
+        prefetch_block(at.node);
+      }
     }
+    for (std::size_t lane = 0; top > 0 && lane < lanes; ++lane) {
+      const Position at = descend(0, {node[lane], rest[lane]});
+      node[lane] = at.node;
+      rest[lane] = at.rest;
+      prefetch_block(at.node);
+    }
+    leaves_.find(std::span(node.data(), lanes), rest.data(), slots + begin);
   }
 }
 
-// From nodes of one level to their children that cover what is left of the targets.
-void WeightTree::descend(std::size_t level, std::size_t lanes, std::size_t* __restrict node,
-                         double* __restrict rest) const {
-  std::uint64_t* const all = levels_[level].before;
-  const std::uint64_t* const below = level == 0 ? nullptr : levels_[level - 1].before;
-  const std::size_t last = levels_[level].size - 1;
-  for (std::size_t lane = 0; lane < lanes; ++lane) {
-    const std::size_t parent = node[lane];
-    const double target = rest[lane];
-    std::uint64_t* const before = all + parent * kFan;
-    const std::size_t child = last_at_most(before, bits(target));
-    const std::size_t next = std::min(parent * kFan + child, last);
-    rest[lane] = target - std::bit_cast<double>(relaxed_bits(before[child]));
-    node[lane] = next;
-    if (below) {
-      prefetch_group(below, next);
-    } else {
-      prefetch_block(next);
-    }
-  }
+// From a node of one level to the child that covers what is left of the target.
+inline WeightTree::Position WeightTree::descend(std::size_t level, const Position& at) const {
+  const Level& l = levels_[level];
+  std::uint64_t* const before = l.before + at.node * kFan;
+  const std::size_t child = last_at_most(before, bits(at.rest));
+  return {std::min(at.node * kFan + child, l.size - 1),
+          at.rest - std::bit_cast<double>(relaxed_bits(before[child]))};
 }
 
 }  // namespace tom::replay

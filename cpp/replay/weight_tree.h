@@ -66,9 +66,10 @@ class WeightTree {
   // update in flight, left more than the block holds; draw again.
   void find(std::span<const double> targets, std::int64_t* slots) const;
 
-  // The last step of `find`: within a block, from what is left of the target.
-  std::int64_t find_in_block(std::size_t block, double rest) const {
-    return leaves_.find(block, rest);
+  // The last step of `find`: within blocks, from what is left of the targets.
+  void find_in_blocks(std::span<const std::size_t> blocks, const double* rests,
+                      std::int64_t* slots) const {
+    leaves_.find(blocks, rests, slots);
   }
   void prefetch_block(std::size_t block) const { leaves_.prefetch(block); }
   std::size_t blocks() const { return levels_[0].size; }
@@ -82,7 +83,11 @@ class WeightTree {
     std::size_t size;       // number of totals; the arrays are zeros from there to a multiple of 16
   };
 
-  void descend(std::size_t level, std::size_t lanes, std::size_t* node, double* rest) const;
+  struct Position {
+    std::size_t node;
+    double rest;  // of the target, from the node's left end on
+  };
+  Position descend(std::size_t level, const Position& at) const;
   void sum_block(std::size_t block) { relaxed(levels_[0].totals[block], leaves_.sum(block)); }
   void sum_node(std::size_t level, std::size_t node);
   AtomicRef<std::uint64_t> stamp(std::size_t level, std::size_t node) const {
