@@ -32,8 +32,7 @@ NewTensor<T> new_tensor(DLDataType dtype, const std::array<std::size_t, kAxes>& 
     if (size > kMostBytes / sizeof(T) / std::max<std::size_t>(elements, 1)) throw std::bad_alloc();
     elements *= size;
   }
-  void* const memory =
-      std::malloc(sizeof(Description<kAxes>) + kLine - 1 + elements * sizeof(T));
+  void* const memory = std::malloc(sizeof(Description<kAxes>) + kLine - 1 + elements * sizeof(T));
   if (!memory) throw std::bad_alloc();
   auto* const description = new (memory) Description<kAxes>{};
   const auto end = reinterpret_cast<std::uintptr_t>(description + 1);
@@ -44,18 +43,17 @@ NewTensor<T> new_tensor(DLDataType dtype, const std::array<std::size_t, kAxes>& 
     description->strides[axis] = step;
     step *= description->shape[axis];
   }
-  description->managed = {
-      .version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION},
-      .manager_ctx = nullptr,
-      .deleter = [](DLManagedTensorVersioned* self) { std::free(self); },
-      .flags = 0,
-      .dl_tensor = {.data = data,
-                    .device = {kDLCPU, 0},
-                    .ndim = static_cast<std::int32_t>(kAxes),
-                    .dtype = dtype,
-                    .shape = description->shape.data(),
-                    .strides = description->strides.data(),
-                    .byte_offset = 0}};
+  description->managed = {.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION},
+                          .manager_ctx = nullptr,
+                          .deleter = [](DLManagedTensorVersioned* self) { std::free(self); },
+                          .flags = 0,
+                          .dl_tensor = {.data = data,
+                                        .device = {kDLCPU, 0},
+                                        .ndim = static_cast<std::int32_t>(kAxes),
+                                        .dtype = dtype,
+                                        .shape = description->shape.data(),
+                                        .strides = description->strides.data(),
+                                        .byte_offset = 0}};
   void* object = nullptr;
   if (tensor_table().managed_tensor_to_py_object_no_sync(&description->managed, &object) != 0) {
     throw py::error_already_set();

@@ -16,7 +16,6 @@ using EightFlags [[gnu::vector_size(64)]] = std::int64_t;  // what a comparison 
 constexpr double kSmallestNormal = std::numeric_limits<float>::min();
 constexpr std::uint32_t kNormalFrom = 0x00800000;  // the bits of float32 numbers
 constexpr std::uint32_t kInfinite = 0x7f800000;
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // (GCC 12 converts vectors of this size in four parts when it is left to __builtin_convertvector.)
 Eight widened(const EightFloats& w) {
@@ -38,6 +37,32 @@ bool all(const EightFlags& flags) {
   bool all = true;
   for (std::size_t i = 0; i < 8; ++i) all = all && flags[i] != 0;
   return all;
+}
+
+// Bit i tells whether number i is the same in both.
+unsigned equal(const Eight& a, const Eight& b) {
+#ifdef TOM_VECTOR_LOADS
+  return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ);
+#else
+  unsigned bits = 0;
+  for (std::size_t i = 0; i < 8; ++i) bits |= static_cast<unsigned>(a[i] == b[i]) << i;
+  return bits;
+#endif
+}
+
+// The words whose bit is set, and `other` elsewhere.
+Sixteen choose(unsigned bits, const Sixteen& words, std::uint32_t other) {
+#ifdef TOM_VECTOR_LOADS
+  return reinterpret_cast<Sixteen>(_mm512_mask_mov_epi32(_mm512_set1_epi32(static_cast<int>(other)),
+                                                         static_cast<__mmask16>(bits),
+                                                         reinterpret_cast<__m512i>(words)));
+#else
+  Sixteen chosen = words;
+  for (std::size_t i = 0; i < kFan; ++i) {
+    if ((bits >> i & 1) == 0) chosen[i] = other;
+  }
+  return chosen;
+#endif
 }
 
 }  // namespace
@@ -71,7 +96,7 @@ void Leaves::store_if_unset(std::size_t slot, double weight) {
 }
 
 // Whole eights of blocks, as far as there are any. Returns the number of weights done: 0 if one may
-// be bad or, among float32 ones, is -0.0 or subnormal, for which the caller looks at each.
+// be bad, is -0.0, or equals a subnormal float32, for which the caller looks at each.
 template <class T>
 std::size_t Leaves::assign_whole_eights(std::span<const T> weights, double* sums) {
   std::uint32_t* const leaves = leaves_.data();
@@ -80,6 +105,7 @@ std::size_t Leaves::assign_whole_eights(std::span<const T> weights, double* sums
   // Of words: the bits of floats that are not negative order as the floats do; those of negative
   // ones are above them all. The smallest is of those that are not 0, less 1.
   Sixteen largest = {}, smallest = ~Sixteen{};
+  EightWords signs = {};  // of doubles
   EightFlags good = ~EightFlags{};
   const auto assign_block = [&](std::size_t at) {
     const T* const from = weights.data() + at;
@@ -92,26 +118,24 @@ std::size_t Leaves::assign_whole_eights(std::span<const T> weights, double* sums
       low = widened(narrow_low);
       high = widened(narrow_high);
       std::memcpy(&words, from, sizeof words);
-      const Sixteen less = words - 1U;
-      smallest = less < smallest ? less : smallest;
       largest = words > largest ? words : largest;
     } else {
       std::memcpy(&low, from, sizeof low);
       std::memcpy(&high, from + 8, sizeof high);
-      good &= (low >= 0.0) & (high >= 0.0);
-      const auto is_exact = [](const Eight& w) {
-        return (widened(narrowed(w)) == w) & ((w >= kSmallestNormal) | (w == 0.0));
-      };
-      const EightFlags exact_low = is_exact(low), exact_high = is_exact(high);
-      const EightFloats narrow_low = narrowed(exact_low ? low : Eight{} + kNaN);  // kWide
-      const EightFloats narrow_high = narrowed(exact_high ? high : Eight{} + kNaN);
-      std::memcpy(&words, &narrow_low, sizeof narrow_low);
-      std::memcpy(reinterpret_cast<char*>(&words) + 32, &narrow_high, sizeof narrow_high);
-      if (!all(exact_low & exact_high)) {
+      signs |= reinterpret_cast<EightWords>(low) | reinterpret_cast<EightWords>(high);
+      const EightFloats narrow_low = narrowed(low), narrow_high = narrowed(high);
+      const unsigned exact = equal(widened(narrow_low), low) | equal(widened(narrow_high), high)
+                                                                   << 8;
+      const auto both = __builtin_shufflevector(narrow_low, narrow_high, 0, 1, 2, 3, 4, 5, 6, 7, 8,
+                                                9, 10, 11, 12, 13, 14, 15);
+      words = choose(exact, reinterpret_cast<Sixteen>(both), kWide);
+      if (exact != 0xffff) {
         std::memcpy(wide + at, &low, sizeof low);
         std::memcpy(wide + at + 8, &high, sizeof high);
       }
     }
+    const Sixteen less = words - 1U;
+    smallest = less < smallest ? less : smallest;
     words = words == 0U ? Sixteen{} + kZero : words;
     std::memcpy(leaves + at, &words, sizeof words);
     return low + high;
@@ -123,7 +147,7 @@ std::size_t Leaves::assign_whole_eights(std::span<const T> weights, double* sums
     good &= eight <= kMaxWeight;
     std::memcpy(sums + at / kFan, &eight, sizeof eight);
   }
-  bool usual = all(good);
+  bool usual = all(good & (reinterpret_cast<EightFlags>(signs) >= 0));
   for (std::size_t i = 0; i < kFan; ++i) {
     usual = usual && smallest[i] >= kNormalFrom - 1 && largest[i] < kInfinite;
   }

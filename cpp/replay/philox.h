@@ -60,10 +60,8 @@ inline void philox2x64_together(std::uint64_t key, std::uint64_t counter0, std::
     key += kPhiloxWeyl;
   }
   for (std::size_t i = 0; i < first.size(); ++i) {
-    const EightWords begin =
-        __builtin_shufflevector(first[i], second[i], 0, 8, 1, 9, 2, 10, 3, 11);
-    const EightWords end =
-        __builtin_shufflevector(first[i], second[i], 4, 12, 5, 13, 6, 14, 7, 15);
+    const EightWords begin = __builtin_shufflevector(first[i], second[i], 0, 8, 1, 9, 2, 10, 3, 11);
+    const EightWords end = __builtin_shufflevector(first[i], second[i], 4, 12, 5, 13, 6, 14, 7, 15);
     std::memcpy(words + 16 * i, &begin, sizeof begin);
     std::memcpy(words + 16 * i + 8, &end, sizeof end);
   }

@@ -160,8 +160,7 @@ inline std::size_t last_at_most(std::uint64_t* before, std::uint64_t x) {
 // For many targets: takes from each what is to the left of its position, which goes to `child`.
 // Their number is a multiple of eight. The 16 numbers stay in registers, where eight targets at a
 // time halve what may be their position.
-inline void search_node(std::uint64_t* before, double* targets, std::size_t* child,
-                        std::size_t n) {
+inline void search_node(std::uint64_t* before, double* targets, std::size_t* child, std::size_t n) {
 #ifdef TOM_VECTOR_LOADS
   const __m512i low = relaxed_eight(before), high = relaxed_eight(before + 8);
   for (std::size_t at = 0; at < n; at += 8) {

@@ -7,7 +7,8 @@
 namespace tom::replay {
 namespace {
 
-constexpr std::size_t kLanes = 32;
+constexpr std::size_t kLanes = 64;
+constexpr std::size_t kNear = 512;  // numbers on a level that stays in the nearest cache
 
 std::size_t divide_up(std::size_t n) { return (n + kFan - 1) / kFan; }
 
@@ -153,8 +154,8 @@ void WeightTree::update(std::span<const std::int64_t> slots, std::span<const dou
   }
 }
 
-// A few dozen draws go down together: their loads do not depend on each other, and what is not in
-// the nearest cache is asked for before anyone looks at it.
+// A few dozen draws go down together: their loads do not depend on each other. They take the small
+// levels at once; of each large one they ask for their nodes before anyone looks at them.
 void WeightTree::find(std::span<const double> targets, std::int64_t* slots) const {
   std::array<std::size_t, kLanes> node;
   std::array<double, kLanes> rest;
@@ -164,23 +165,24 @@ void WeightTree::find(std::span<const double> targets, std::int64_t* slots) cons
     std::copy_n(targets.data() + begin, lanes, rest.begin());
     std::fill(rest.begin() + static_cast<std::ptrdiff_t>(lanes), rest.end(), 0.0);
     search_node(levels_[top].before, rest.data(), node.data(), kLanes);
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-      Position at{std::min(node[lane], levels_[top].size - 1), rest[lane]};
-      for (std::size_t level = top; level-- > 1;) at = descend(level, at);
-      node[lane] = at.node;
-      rest[lane] = at.rest;
-      if (top > 0) {
-        prefetch_group(levels_[0].before, at.node);
-      } else {
-        prefetch_block(at.node);
+    for (std::size_t& n : node) n = std::min(n, levels_[top].size - 1);
+    std::size_t level = top;
+    do {
+      const std::size_t above = level;
+      while (level > 0 && levels_[level - 1].size <= kNear) --level;
+      if (level == above && level > 0) --level;
+      for (std::size_t lane = 0; lane < lanes; ++lane) {
+        Position at{node[lane], rest[lane]};
+        for (std::size_t l = above; l-- > level;) at = descend(l, at);
+        node[lane] = at.node;
+        rest[lane] = at.rest;
+        if (level > 0) {
+          prefetch_group(levels_[level - 1].before, at.node);
+        } else {
+          prefetch_block(at.node);
+        }
       }
-    }
-    for (std::size_t lane = 0; top > 0 && lane < lanes; ++lane) {
-      const Position at = descend(0, {node[lane], rest[lane]});
-      node[lane] = at.node;
-      rest[lane] = at.rest;
-      prefetch_block(at.node);
-    }
+    } while (level > 0);
     leaves_.find(std::span(node.data(), lanes), rest.data(), slots + begin);
   }
 }
