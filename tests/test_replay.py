@@ -177,15 +177,19 @@ def test_philox_gives_the_published_numbers() -> None:
         assert _native.philox2x64(*arguments) == philox2x64(*arguments) == block
 
 
-def test_draws_are_philox_in_the_inverse_of_the_cumulative_weights() -> None:
-    buffer = filled(3000, 3000, seed=11)
-    w = torch.arange(3000, dtype=torch.float64) % 7  # all sums of whole numbers are exact
+# By search from the top of the tree (one to four levels of nodes) and from a table of many blocks.
+@pytest.mark.parametrize(
+    "n, k", [(200, 2), (3000, 40), (3000, 300), (40_000, 333), (300_000, 1000), (1_100_000, 70)]
+)
+def test_draws_are_philox_in_the_inverse_of_the_cumulative_weights(n: int, k: int) -> None:
+    buffer = filled(n, n, seed=11)
+    w = torch.arange(n, dtype=torch.float64) % 7  # all sums of whole numbers are exact
     buffer.set_weights(w)
     buffer.draw(1)
-    words = [word for i in range(50) for word in philox2x64(11, i, 1)]
+    words = [word for i in range((k + 1) // 2) for word in philox2x64(11, i, 1)][:k]
     u = np.array([word >> 11 for word in words]) * 2.0**-53
     expected = np.searchsorted(np.cumsum(w.numpy()), u * w.sum().item(), side="right")
-    assert np.array_equal(buffer.draw(100).numpy(), expected)
+    assert np.array_equal(buffer.draw(k).numpy(), expected)
 
 
 def test_saving_and_loading_continues_the_draws() -> None:
@@ -218,7 +222,9 @@ def test_an_empty_buffer_can_be_saved_and_loaded() -> None:
     assert other.rows.tolist() == [[1.0] * 3] * 2
 
 
-@pytest.mark.parametrize("odd", [[], [0.1], [1e-40, 1e200, 1e-300, -0.0, 2.0**-127]])
+@pytest.mark.parametrize(
+    "odd", [[], [0.1], [1e200, 1e-300, 0.1], [1e-40, 1e200, 1e-300, -0.0, 2.0**-127]]
+)
 @pytest.mark.parametrize("n", [7, 128, 5000])
 def test_weights_are_kept_exactly(n: int, odd: list[float]) -> None:
     """Whether a float32 equals them or not, and however they came into the buffer."""
@@ -239,6 +245,23 @@ def test_weights_are_kept_exactly(n: int, odd: list[float]) -> None:
     assert torch.equal(whole.weights, single.double())
     points.set_weights(single.double())
     assert torch.equal(whole.draw(1000), points.draw(1000))
+
+
+@pytest.mark.parametrize(
+    "bad, dtype",
+    [(bad, torch.float32) for bad in (-0.1, -1.0, float("nan"), float("inf"))]
+    + [(bad, torch.float64) for bad in (-0.1, -1.0, -1e-300, float("nan"), float("inf"), 1e300)],
+)
+def test_one_bad_weight_among_many_is_found(bad: float, dtype: torch.dtype) -> None:
+    buffer = ReplayBuffer(5000, 1)
+    buffer.append(torch.zeros(5000, 1))
+    before = torch.rand(5000)
+    buffer.set_weights(before)
+    w = torch.rand(5000, dtype=torch.float64).to(dtype)
+    w[1234] = bad
+    with pytest.raises(ValueError, match="weight 1234 is"):
+        buffer.set_weights(w)
+    assert torch.equal(buffer.weights, before.double())
 
 
 def test_nothing_remains_of_weights_before_loading() -> None:

@@ -1,5 +1,5 @@
-// tom._native.ReplayBuffer: tensors or NumPy arrays in, NumPy arrays out, which Python
-// (tom/replay.py) turns into tensors.
+// tom._native.ReplayBuffer: tensors or NumPy arrays in, tensors out; for what is rarely asked for,
+// NumPy arrays out, which Python (tom/replay.py) turns into tensors.
 #include <pybind11/numpy.h>
 
 #include <string>

@@ -1,8 +1,8 @@
 """A replay buffer that draws rows in proportion to their weights, exactly and without locks.
 
 The work is done in C++ (``cpp/replay``); its header states what each method guarantees when other
-threads call the buffer at the same time. It takes tensors and arrays as they
-are; what it returns becomes a tensor here, without a copy.
+threads call the buffer at the same time. It takes tensors and arrays as they are, and makes the
+tensors that it returns.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ class ReplayBuffer:
         Raises:
             ValueError: if the buffer holds fewer than n rows.
         """
-        return self._buffer.gather(self._buffer.newest_indices(n), None)
+        return _tensor(self._buffer.gather(self._buffer.newest_indices(n)))
 
     @property
     def ages(self) -> torch.Tensor:
