@@ -10,6 +10,7 @@ thread and torch's default.
 import threading
 import time
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ SIZES = [100_000, 1_000_000]
 
 
 # Torch's threads keep their processors busy for some milliseconds after their last work, which
-# would slow down whatever is timed next.
-QUIET_SECONDS = 0.004
+# would slow down whatever is timed next. So what uses one thread takes its turns in blocks, and
+# what uses several in blocks between them.
+BLOCK = 20
+QUIET_SECONDS = 0.01
 
 
 @pytest.fixture
@@ -33,31 +36,24 @@ def compare(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> Any:
     """Time a call against baselines, print the ratios, and leave the call to pytest-benchmark."""
 
     def run(
-        call: Callable[[], Any], baselines: dict[str, Callable[[], Any]], rounds: int = 30
+        call: Callable[[], Any], baselines: dict[str, Callable[[], Any]], rounds: int = 60
     ) -> None:
         default = torch.get_num_threads()
-        turns = [("tom", 1, call)]
-        for name, baseline in baselines.items():
-            for threads in [1, default] if name.startswith("torch") else [1]:
-                turns.append((name, threads, baseline))
-        turns.sort(key=lambda turn: turn[1])
-
-        def prepare(i: int) -> None:
-            threads = turns[i][1]
-            if torch.get_num_threads() > threads:
+        alone = {"tom": call, **baselines}
+        shared = {name: c for name, c in baselines.items() if name.startswith("torch")}
+        times: dict[str, list[list[float]]] = {name: [[], []] for name in alone}
+        for _ in range(rounds // BLOCK):
+            for i, (threads, group) in enumerate([(1, alone), (default, shared)]):
+                torch.set_num_threads(threads)
                 end = time.perf_counter() + QUIET_SECONDS
                 while time.perf_counter() < end:  # not asleep, so that the clock stays up
                     pass
-            torch.set_num_threads(threads)
-
-        times = alternate(
-            *(turn[2] for turn in turns), rounds=rounds, warm_each=True, prepare=prepare
-        )
+                # (Two warming calls, as rewrites take turns between two trees.)
+                medians = alternate(*group.values(), rounds=BLOCK, warm_each=2) if group else []
+                for name, seconds in zip(group, medians, strict=True):
+                    times[name][i].append(seconds)
         torch.set_num_threads(default)
-        best = {
-            name: min(t for t, turn in zip(times, turns, strict=True) if turn[0] == name)
-            for name in ["tom", *baselines]
-        }
+        best = {name: min(median(t) for t in both if t) for name, both in times.items()}
         ours = best.pop("tom")
         lines = [f"\n  tom {ours * 1e6:10.1f} us"]
         for name, theirs in best.items():
@@ -112,7 +108,7 @@ def test_set_all_weights(compare: Any, n: int) -> None:
         baselines["cpprb"] = lambda: peer.update_priorities(idx, w)
     target = torch.empty(n, dtype=torch.float64)
     baselines["copy of the weights as float64"] = lambda: target.copy_(case.weights)
-    compare(lambda: case.buffer.set_weights(case.weights), baselines, rounds=60)
+    compare(lambda: case.buffer.set_weights(case.weights), baselines)
 
 
 @pytest.mark.parametrize("k", [256, 100_000])
@@ -120,7 +116,7 @@ def test_set_all_weights(compare: Any, n: int) -> None:
 def test_draw(compare: Any, n: int, k: int) -> None:
     case = Case(n)
     baselines = {"torch rand + searchsorted": lambda: case.torch_draw(k)}
-    compare(lambda: case.buffer.draw(k), baselines, rounds=200 if k == 256 else 30)
+    compare(lambda: case.buffer.draw(k), baselines, rounds=200 if k == 256 else 60)
 
 
 @pytest.mark.parametrize("n", SIZES)
