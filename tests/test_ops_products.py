@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ops_cases import assert_near, number_of_threads
+from ops_cases import assert_near, assert_same_bits, number_of_threads
 
 product = torch.ops.tom.member_product
 
@@ -103,7 +103,7 @@ def test_same_bits_for_every_number_of_threads(dtype: torch.dtype) -> None:
             with number_of_threads(threads):
                 results.append(product(a, b))
         for result in results[1:]:
-            assert torch.equal(results[0], result)
+            assert_same_bits(result, results[0])
 
 
 def assert_rounded_product(a: Tensor, b: Tensor) -> None:

@@ -36,6 +36,7 @@ TORCH_LIBRARY(tom, m) {
 
   // For tests and comparisons: the products of a stack, and whether they are the project's own.
   m.def("member_product(Tensor a, Tensor b) -> Tensor");
+  m.def("has_blocked_product(Tensor a) -> bool");
   m.def("use_blocked_products(bool on) -> bool");
 
   // Training steps. A trained stack is [flat, gradient, exp_avg, exp_avg_sq, step], all updated.
