@@ -93,6 +93,21 @@ def test_mixed_stacks_round_where_the_reference_does(
         assert (a - b).abs().max() <= 0.03 * b.abs().max() + 1e-6
 
 
+def test_tanh_is_rounded_right_everywhere() -> None:
+    """The coarser tanh of values kept in bfloat16, from the tiny to the infinite."""
+    size = torch.cat([torch.logspace(-30, 3, 4093), torch.tensor([0.0, torch.inf, torch.nan])])
+    x = torch.cat([size, -size]).view(1, 1, -1, 1)
+    one = torch.ones(1, 1, 1, 1)
+    weights, biases = [one, one.bfloat16(), one], [torch.zeros(1, 1, 1)] * 3
+    _, (found, *_) = torch.ops.tom.stacked_mlp_forward(x, weights, biases, "tanh", True)
+    expected = torch.tanh(x.double())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(
+        found.double(), expected, rtol=2**-8 + 1e-5, atol=1e-37, equal_nan=True
+    )
+    assert (found == expected.bfloat16()).double().mean() > 0.99
+
+
 def test_the_comparison_would_notice_a_missing_rounding() -> None:
     """The control: the same network in float32 is five times as far from the reference."""
     x, weights, biases = mixed_network([7, 40, 40, 40, 40, 12], batch=150)

@@ -30,19 +30,21 @@ constexpr int64_t kParallelWork = 1 << 13;  // elements worth waking another thr
 
 // residual() is what the way back multiplies by or decides on. For ReLU and tanh the value itself
 // says it; for SiLU the slope is stored, since the sigmoid is at hand and costs an exponential
-// later.
+// later. `coarse` says that z or the value is kept in bfloat16: digits beyond its own are worth
+// nothing.
 template <typename T>
 struct Linear {
   using V = Vectorized<T>;
   static constexpr bool kSeparateResidual = false;
-  static V forward(V z, V*) { return z; }
+  static V forward(V z, V*, bool) { return z; }
 };
 
 template <typename T>
 struct Relu {
   using V = Vectorized<T>;
   static constexpr bool kSeparateResidual = false;
-  static V forward(V z, V*) { return at::vec::maximum(z, V(0)); }  // keeps NaN, as torch.relu does
+  // Keeps NaN, as torch.relu does.
+  static V forward(V z, V*, bool) { return at::vec::maximum(z, V(0)); }
   static V backward(V grad, V value) { return V::blendv(grad, V(0), value <= V(0)); }
 };
 
@@ -50,7 +52,7 @@ template <typename T>
 struct Tanh {
   using V = Vectorized<T>;
   static constexpr bool kSeparateResidual = false;
-  static V forward(V z, V*) { return z.tanh(); }
+  static V forward(V z, V*, bool coarse) { return coarse ? coarse_tanh(z) : z.tanh(); }
   static V backward(V grad, V value) { return grad * (V(1) - value * value); }
 };
 
@@ -58,7 +60,7 @@ template <typename T>
 struct Silu {
   using V = Vectorized<T>;
   static constexpr bool kSeparateResidual = true;
-  static V forward(V z, V* slope) {
+  static V forward(V z, V* slope, bool) {
     const V sigmoid = V(1) / (V(1) + fast_exp(z.neg()));
     const V value = z * sigmoid;
     *slope = sigmoid + value * (V(1) - sigmoid);
@@ -71,9 +73,11 @@ struct Silu {
 template <typename T, template <typename> class Act, typename Z, typename Value>
 void forward_row(Z* z, const T* bias, Value* value, bool separate, int64_t width) {
   using V = Vectorized<T>;
+  constexpr bool kCoarse = !std::is_same_v<Z, T> || !std::is_same_v<Value, T>;
   const auto step = [&](int64_t i, int64_t n) {
     V residual(0);
-    const V result = Act<T>::forward(load<T>(z + i, n) + V::loadu(bias + i, n), &residual);
+    const V sum = load<T>(z + i, n) + V::loadu(bias + i, n);
+    const V result = Act<T>::forward(sum, &residual, kCoarse);
     if (Act<T>::kSeparateResidual && separate) store(residual, z + i, n);
     store(result, value + i, n);
   };
@@ -92,18 +96,35 @@ void forward_rows(Z* z, const T* bias, Value* value, bool separate, int64_t begi
   }
 }
 
+// A gradient in memory, or the product of a column [rows] and a row [width].
+template <typename T, typename Stored>
+struct Stretch {
+  const Stored* grad;
+  int64_t width;
+  Vectorized<T> at(int64_t row, int64_t i, int64_t n) const {
+    return load<T>(grad + row * width + i, n);
+  }
+};
+
+template <typename T>
+struct Outer {
+  const T *column, *row;
+  Vectorized<T> at(int64_t r, int64_t i, int64_t n) const {
+    return Vectorized<T>(column[r]) * Vectorized<T>::loadu(row + i, n);
+  }
+};
+
 // `out`, which may be grad itself, takes its product with the activation's slope, whose column sums
 // are added to `sums`.
 template <typename T, template <typename> class Act, typename Grad, typename Residual, typename Out>
-void backward_rows(const Grad* grad, const Residual* residual, Out* out, T* sums, int64_t begin,
+void backward_rows(const Grad& grad, const Residual* residual, Out* out, T* sums, int64_t begin,
                    int64_t end, int64_t width) {
   using V = Vectorized<T>;
   for (int64_t row = begin; row < end; ++row) {
-    const Grad* grad_row = grad + row * width;
     const Residual* residual_row = residual + row * width;
     Out* out_row = out + row * width;
     const auto step = [&](int64_t i, int64_t n) {
-      const V result = Act<T>::backward(load<T>(grad_row + i, n), load<T>(residual_row + i, n));
+      const V result = Act<T>::backward(grad.at(row, i, n), load<T>(residual_row + i, n));
       store(result, out_row + i, n);
       if (sums != nullptr) (V::loadu(sums + i, n) + result).store(sums + i, n);
     };
@@ -171,35 +192,46 @@ Hidden layer_cpu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
 }
 
 template <typename T, template <typename> class Act>
-void backward_cpu(at::Tensor& grad, const at::Tensor& residual, at::Tensor bias_grad,
-                  at::ScalarType grad_type) {
-  const bool need_bias = bias_grad.defined();
-  const int64_t stacks = grad.size(0) * grad.size(1), rows = grad.size(2), width = grad.size(3);
+void backward_cpu(at::Tensor& grad, const at::Tensor& row_factor, const at::Tensor& residual,
+                  at::Tensor bias_grad, at::ScalarType grad_type) {
+  const bool need_bias = bias_grad.defined(), outer = row_factor.defined();
+  const int64_t stacks = grad.size(0) * grad.size(1), rows = grad.size(2);
+  const int64_t width = residual.size(3);
   const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock;
   at::Tensor sums;
   if (need_bias) {
     sums = at::zeros({grad.size(0), grad.size(1), std::max<int64_t>(1, blocks), width},
                      bias_grad.options());
   }
-  const at::Tensor out = grad.scalar_type() == grad_type ? grad : at::empty_like(grad, grad_type);
+  const at::Tensor out =
+      !outer && grad.scalar_type() == grad_type ? grad : at::empty_like(residual, grad_type);
   T* sums_data = need_bias ? sums.mutable_data_ptr<T>() : nullptr;
   const int64_t grain =
       std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, kRowBlock * width));
-  const auto run = [&](const auto* grad_data, const auto* residual_data, auto* out_data) {
+  const auto run = [&](const auto& grad_of, const auto* residual_data, auto* out_data) {
     at::parallel_for(0, stacks * blocks, grain, [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; ++task) {
         const int64_t first = task / blocks * rows + task % blocks * kRowBlock;
         const int64_t last = std::min(first + kRowBlock, (task / blocks + 1) * rows);
         T* task_sums = need_bias ? sums_data + task * width : nullptr;
-        backward_rows<T, Act>(grad_data, residual_data, out_data, task_sums, first, last, width);
+        backward_rows<T, Act>(grad_of(task / blocks), residual_data, out_data, task_sums, first,
+                              last, width);
       }
     });
   };
-  with_stored<T>(grad, [&]<typename Grad>() {
-    with_stored<T>(residual, [&]<typename Residual>() {
-      with_stored<T>(out, [&]<typename Out>() {
-        run(grad.const_data_ptr<Grad>(), residual.const_data_ptr<Residual>(),
-            out.mutable_data_ptr<Out>());
+  with_stored<T>(residual, [&]<typename Residual>() {
+    with_stored<T>(out, [&]<typename Out>() {
+      const Residual* residual_data = residual.const_data_ptr<Residual>();
+      Out* out_data = out.mutable_data_ptr<Out>();
+      if (outer) {
+        const T *column = grad.const_data_ptr<T>(), *row = row_factor.const_data_ptr<T>();
+        run([&](int64_t stack) { return Outer<T>{column, row + stack * width}; }, residual_data,
+            out_data);
+        return;
+      }
+      with_stored<T>(grad, [&]<typename Grad>() {
+        const Grad* grad_data = grad.const_data_ptr<Grad>();
+        run([&](int64_t) { return Stretch<T, Grad>{grad_data, width}; }, residual_data, out_data);
       });
     });
   });
@@ -271,12 +303,17 @@ Hidden hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Ten
   return activate(member_product(x.to(type), weight), bias, activation, save, value_type);
 }
 
-void activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
-                       at::Tensor bias_grad, at::ScalarType type, at::ScalarType grad_type) {
+void activate_backward(at::Tensor& grad, const at::Tensor& weight, const at::Tensor& residual,
+                       Activation activation, at::Tensor bias_grad, at::ScalarType type,
+                       at::ScalarType grad_type) {
+  const bool outer = weight.size(3) == 1 && takes_kernels(grad, type) &&
+                     grad.scalar_type() == type && weight.scalar_type() == type;
+  if (!outer) grad = member_product(grad, weight.transpose(2, 3));
   grad = grad.contiguous();
   if (takes_kernels(grad, type)) {
     with_kernel(type, activation, [&]<typename T, template <typename> class Act>() {
-      backward_cpu<T, Act>(grad, residual, bias_grad, grad_type);
+      backward_cpu<T, Act>(grad, outer ? weight.contiguous() : at::Tensor(), residual, bias_grad,
+                           grad_type);
     });
     return;
   }

@@ -30,13 +30,16 @@ Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, boo
 Hidden hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                     Activation activation, bool save, at::ScalarType value_type);
 
-/// From d/d value to d/dz in the type `grad_type`, overwriting `grad` [S, M, B, O] where it can;
-/// the bias's gradient goes to `bias_grad` [S, M, O] unless that is undefined.
+/// From the gradient in the next layer's product, [S, M, B, O'], through that layer's weight
+/// [S, M, O, O'] to d/d value, then to d/dz [S, M, B, O] in the type `grad_type`: `grad` becomes
+/// it, overwritten where it can be. The bias's gradient goes to `bias_grad` [S, M, O] unless that
+/// is undefined.
 ///
 /// `type` is the type of the bias of `activate`: what is computed in. The sum over B is taken in
 /// blocks of rows whose size does not depend on the number of threads.
-void activate_backward(at::Tensor& grad, const at::Tensor& residual, Activation activation,
-                       at::Tensor bias_grad, at::ScalarType type, at::ScalarType grad_type);
+void activate_backward(at::Tensor& grad, const at::Tensor& weight, const at::Tensor& residual,
+                       Activation activation, at::Tensor bias_grad, at::ScalarType type,
+                       at::ScalarType grad_type);
 
 /// For kernels on the CPU, T being float or double: act(z + bias) of z [rows, width], contiguous,
 /// in `value`, which may be z; of Z and Value each is T, or bfloat16 beside float.

@@ -45,8 +45,8 @@ Tensor mlp_backward(const Tensor& grad_out, const Tensor& x, TensorList weights,
   for (size_t l = layers; l-- > 0;) {
     const auto type = weights[l].scalar_type();
     if (l + 1 < layers) {
-      activate_backward(grad, residuals[l], activation, grads ? grads->biases[l] : Tensor(),
-                        x.scalar_type(), type);
+      activate_backward(grad, weights[l + 1], residuals[l], activation,
+                        grads ? grads->biases[l] : Tensor(), x.scalar_type(), type);
     } else {
       if (grads != nullptr) at::sum_out(grads->biases[l], grad, 2);
       grad = grad.to(type);
@@ -55,7 +55,6 @@ Tensor mlp_backward(const Tensor& grad_out, const Tensor& x, TensorList weights,
       const Tensor input = l == 0 ? x.to(type) : values[l - 1];
       member_product_out(grads->weights[l], input.transpose(2, 3), grad);
     }
-    if (l > 0) grad = member_product(grad, weights[l].transpose(2, 3));
   }
   if (columns.count == 0) return {};
   const Tensor used = weights[0].narrow(2, columns.first, columns.count);
