@@ -11,7 +11,10 @@
 #include <ATen/ops/tanh_backward.h>
 #include <torch/library.h>
 
+#include <numeric>
+
 #include "ops/products.h"
+#include "ops/seed_groups.h"
 #include "ops/trained_stack.h"
 
 namespace tom {
@@ -81,24 +84,12 @@ void add_penalty_gradient(TrainedStack& network, const Tensor& x, double weight)
   }
 }
 
-Tensor discriminator_steps(const Tensor& current, const Tensor& replay, const Tensor& mix,
-                           TensorList network, IntArrayRef hidden, double replay_label,
-                           double gradient_penalty, double learning_rate,
-                           std::string_view precision) {
-  TORCH_CHECK_VALUE(current.dim() == 4 && current.numel() > 0, "discriminator_steps: current has ",
-                    "shape ", current.sizes(), "; it must be [K, S, B, I] (steps, seeds, batch, ",
-                    "inputs), and not empty.");
-  TORCH_CHECK_VALUE(replay.sizes() == current.sizes(), "discriminator_steps: replay has shape ",
-                    replay.sizes(), "; it must be ", current.sizes(), " as current.");
+// The steps of a group of seeds whose network is `network`.
+Tensor group_steps(const Tensor& current, const Tensor& replay, const Tensor& mix,
+                   TensorList network, IntArrayRef sizes, double replay_label,
+                   double gradient_penalty, double learning_rate, Precision precision) {
   const int64_t steps = current.size(0), seeds = current.size(1), batch = current.size(2);
-  const std::vector<int64_t> mix_shape{steps, seeds, batch, 1};
-  TORCH_CHECK_VALUE(mix.sizes() == mix_shape, "discriminator_steps: mix has shape ", mix.sizes(),
-                    "; it must be ", mix_shape, ".");
-  std::vector<int64_t> sizes{current.size(3)};
-  sizes.insert(sizes.end(), hidden.begin(), hidden.end());
-  sizes.push_back(1);
-  TrainedStack discriminator(network, "network", seeds, 1, sizes, Activation::tanh,
-                             precision_from(precision));
+  TrainedStack discriminator(network, "network", seeds, 1, sizes, Activation::tanh, precision);
   const auto options = current.options();
   const Tensor labels =
       at::cat({at::ones({1, batch}, options), at::full({1, batch}, replay_label, options)}, 1);
@@ -117,6 +108,35 @@ Tensor discriminator_steps(const Tensor& current, const Tensor& replay, const Te
     all_logits.push_back(logits);
   }
   return at::stack(all_logits);
+}
+
+Tensor discriminator_steps(const Tensor& current, const Tensor& replay, const Tensor& mix,
+                           TensorList network, IntArrayRef hidden, double replay_label,
+                           double gradient_penalty, double learning_rate,
+                           std::string_view precision) {
+  TORCH_CHECK_VALUE(current.dim() == 4 && current.numel() > 0, "discriminator_steps: current has ",
+                    "shape ", current.sizes(), "; it must be [K, S, B, I] (steps, seeds, batch, ",
+                    "inputs), and not empty.");
+  TORCH_CHECK_VALUE(replay.sizes() == current.sizes(), "discriminator_steps: replay has shape ",
+                    replay.sizes(), "; it must be ", current.sizes(), " as current.");
+  const int64_t steps = current.size(0), seeds = current.size(1), batch = current.size(2);
+  const std::vector<int64_t> mix_shape{steps, seeds, batch, 1};
+  TORCH_CHECK_VALUE(mix.sizes() == mix_shape, "discriminator_steps: mix has shape ", mix.sizes(),
+                    "; it must be ", mix_shape, ".");
+  std::vector<int64_t> sizes{current.size(3)};
+  sizes.insert(sizes.end(), hidden.begin(), hidden.end());
+  sizes.push_back(1);
+  const std::vector<StackedState> states{{network.vec(), segments_of(1, sizes)}};
+  const int64_t widths = std::accumulate(hidden.begin(), hidden.end(), int64_t{0});
+  Tensors logits;
+  for_seed_groups(
+      seeds, states, 2 * batch * widths, [&](int64_t first, int64_t count, const States& group) {
+        logits.push_back(group_steps(current.narrow(1, first, count),
+                                     replay.narrow(1, first, count), mix.narrow(1, first, count),
+                                     group[0], sizes, replay_label, gradient_penalty, learning_rate,
+                                     precision_from(precision)));
+      });
+  return logits.size() == 1 ? logits[0] : at::cat(logits, 1);
 }
 
 }  // namespace

@@ -6,7 +6,10 @@
 #include <ATen/ops/stack.h>
 #include <torch/library.h>
 
+#include <numeric>
+
 #include "ops/occupancy_weights.h"
+#include "ops/seed_groups.h"
 #include "ops/trained_stack.h"
 
 namespace tom {
@@ -41,19 +44,20 @@ Tensor spread_over_samples(const Tensor& grad, int64_t samples) {
   return grad.unsqueeze(2).expand({-1, -1, samples}).reshape({grad.size(0), -1}).div(samples);
 }
 
-std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewards,
-                                        const Tensor& go_on, TensorList network, IntArrayRef hidden,
-                                        int64_t samples, std::string_view divergence,
-                                        bool quadratic, bool restart, double discount,
-                                        double learning_rate, double l2,
-                                        std::string_view precision) {
-  check(inputs, rewards, go_on, samples);
+struct Settings {
+  int64_t samples;
+  std::string_view divergence;
+  bool quadratic, restart;
+  double discount, learning_rate, l2;
+};
+
+// The steps of a group of seeds whose network is `network`.
+std::tuple<Tensor, Tensor> group_steps(const Tensor& inputs, const Tensor& rewards,
+                                       const Tensor& go_on, TensorList network, IntArrayRef sizes,
+                                       const Settings& settings, Precision precision) {
+  const auto [samples, divergence, quadratic, restart, discount, learning_rate, l2] = settings;
   const int64_t steps = rewards.size(0), seeds = rewards.size(1), batch = rewards.size(2);
-  std::vector<int64_t> sizes{inputs.size(3)};
-  sizes.insert(sizes.end(), hidden.begin(), hidden.end());
-  sizes.push_back(1);
-  TrainedStack q_network(network, "network", seeds, 1, sizes, Activation::relu,
-                         precision_from(precision));
+  TrainedStack q_network(network, "network", seeds, 1, sizes, Activation::relu, precision);
   const double each = 1.0 / static_cast<double>(batch);
   const double each_start = 1.0 / static_cast<double>(batch * samples);
   const Tensor grad_of_start_term =
@@ -85,6 +89,33 @@ std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewa
     start_values.push_back(start.squeeze(1));
   }
   return {at::stack(deltas), at::stack(start_values)};
+}
+
+std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewards,
+                                        const Tensor& go_on, TensorList network, IntArrayRef hidden,
+                                        int64_t samples, std::string_view divergence,
+                                        bool quadratic, bool restart, double discount,
+                                        double learning_rate, double l2,
+                                        std::string_view precision) {
+  check(inputs, rewards, go_on, samples);
+  std::vector<int64_t> sizes{inputs.size(3)};
+  sizes.insert(sizes.end(), hidden.begin(), hidden.end());
+  sizes.push_back(1);
+  const Settings settings{samples, divergence, quadratic, restart, discount, learning_rate, l2};
+  const std::vector<StackedState> states{{network.vec(), segments_of(1, sizes)}};
+  const int64_t widths = std::accumulate(hidden.begin(), hidden.end(), int64_t{0});
+  std::vector<Tensor> deltas, start_values;
+  for_seed_groups(rewards.size(1), states, inputs.size(2) * widths,
+                  [&](int64_t first, int64_t count, const States& group) {
+                    auto [delta, start_value] =
+                        group_steps(inputs.narrow(1, first, count), rewards.narrow(1, first, count),
+                                    go_on.narrow(1, first, count), group[0], sizes, settings,
+                                    precision_from(precision));
+                    deltas.push_back(delta);
+                    start_values.push_back(start_value);
+                  });
+  if (deltas.size() == 1) return {deltas[0], start_values[0]};
+  return {at::cat(deltas, 1), at::cat(start_values, 1)};
 }
 
 }  // namespace

@@ -5,8 +5,11 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include <numeric>
+
 #include "ops/cpu_kernels.h"
 #include "ops/gaussian_nll.h"
+#include "ops/seed_groups.h"
 #include "ops/trained_stack.h"
 
 namespace tom {
@@ -27,17 +30,13 @@ void check(const Tensor& inputs, const Tensor& targets, const Tensor& weights) {
                     "shape ", weights.sizes(), "; it must be ", inputs.sizes().slice(0, 4), ".");
 }
 
-Tensor dynamics_steps(const Tensor& inputs, const Tensor& targets, const Tensor& weights,
-                      TensorList network, IntArrayRef hidden, double learning_rate,
-                      double weight_decay, double log_var_penalty, std::string_view precision) {
-  check(inputs, targets, weights);
+// The steps of a group of seeds whose network is `network`.
+Tensor group_steps(const Tensor& inputs, const Tensor& targets, const Tensor& weights,
+                   TensorList network, IntArrayRef sizes, const AdamSettings& adam,
+                   double log_var_penalty, Precision precision) {
   const int64_t steps = inputs.size(0), seeds = inputs.size(1), members = inputs.size(2);
   const int64_t outputs = targets.size(4);
-  std::vector<int64_t> sizes{inputs.size(4)};
-  sizes.insert(sizes.end(), hidden.begin(), hidden.end());
-  sizes.push_back(2 * outputs);
-  TrainedStack ensemble(network, "network", seeds, members, sizes, Activation::silu,
-                        precision_from(precision));
+  TrainedStack ensemble(network, "network", seeds, members, sizes, Activation::silu, precision);
   const int64_t bounds = seeds * members * outputs;
   const std::vector<int64_t> shape{seeds, members, outputs};
   const Tensor low = ensemble.extra(0, shape), high = ensemble.extra(bounds, shape);
@@ -60,10 +59,33 @@ Tensor dynamics_steps(const Tensor& inputs, const Tensor& targets, const Tensor&
     // The loss has log_var_penalty * sum(high - low) beside the likelihood.
     low_gradient.copy_(nll.gradients[2]).sub_(log_var_penalty);
     high_gradient.copy_(nll.gradients[3]).add_(log_var_penalty);
-    ensemble.step({learning_rate, weight_decay});
+    ensemble.step(adam);
     total.add_(nll.loss.mean(1));
   }
   return total.div_(static_cast<double>(steps));
+}
+
+Tensor dynamics_steps(const Tensor& inputs, const Tensor& targets, const Tensor& weights,
+                      TensorList network, IntArrayRef hidden, double learning_rate,
+                      double weight_decay, double log_var_penalty, std::string_view precision) {
+  check(inputs, targets, weights);
+  const int64_t members = inputs.size(2), outputs = targets.size(4);
+  std::vector<int64_t> sizes{inputs.size(4)};
+  sizes.insert(sizes.end(), hidden.begin(), hidden.end());
+  sizes.push_back(2 * outputs);
+  const int64_t bounds = members * outputs;
+  const std::vector<StackedState> states{
+      {network.vec(), segments_of(members, sizes, {bounds, bounds})}};
+  const int64_t widths = std::accumulate(hidden.begin(), hidden.end(), int64_t{0});
+  std::vector<Tensor> losses;
+  for_seed_groups(inputs.size(1), states, members * inputs.size(3) * widths,
+                  [&](int64_t first, int64_t count, const States& group) {
+                    losses.push_back(group_steps(
+                        inputs.narrow(1, first, count), targets.narrow(1, first, count),
+                        weights.narrow(1, first, count), group[0], sizes,
+                        {learning_rate, weight_decay}, log_var_penalty, precision_from(precision)));
+                  });
+  return losses.size() == 1 ? losses[0] : at::cat(losses);
 }
 
 }  // namespace

@@ -39,6 +39,9 @@ TORCH_LIBRARY(tom, m) {
   m.def("has_blocked_product(Tensor a) -> bool");
   m.def("use_blocked_products(bool on) -> bool");
 
+  // For tests and comparisons: how many bytes a group of seeds may take (see seed_groups.h).
+  m.def("set_seed_group_bytes(int bytes) -> int");
+
   // Training steps. A trained stack is [flat, gradient, exp_avg, exp_avg_sq, step], all updated.
   m.def(
       "sac_updates(Tensor rows, Tensor noise, Tensor(a!)[] actor, Tensor(b!)[] critic,"

@@ -20,7 +20,9 @@
 
 #include <cmath>
 #include <numbers>
+#include <numeric>
 
+#include "ops/seed_groups.h"
 #include "ops/trained_stack.h"
 
 namespace tom {
@@ -215,14 +217,30 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
                       "sac_updates: got a ", t->scalar_type(), " tensor on ", t->device(),
                       "; all must be ", rows.scalar_type(), " on ", rows.device(), " as rows.");
   }
-  Updates updates({observations, actions}, rows, actor, critic, temperature, target, scale, center,
-                  hidden, {discount, tau, target_entropy, learning_rate, log_std_min, log_std_max},
-                  precision_from(precision));
-  Tensor metrics;
-  for (int64_t g = 0; g < rows.size(0); ++g) {
-    updates.update(rows[g], noise[g], g + 1 == rows.size(0) ? &metrics : nullptr);
-  }
-  return metrics;
+  const Settings settings{discount, tau, target_entropy, learning_rate, log_std_min, log_std_max};
+  const auto actor_sizes = layer_sizes(observations, hidden, 2 * actions);
+  const auto critic_sizes = layer_sizes(observations + actions, hidden, 1);
+  const std::vector<StackedState> states{{actor.vec(), segments_of(1, actor_sizes)},
+                                         {critic.vec(), segments_of(2, critic_sizes)},
+                                         {temperature.vec(), {1}},
+                                         {{target}, segments_of(2, critic_sizes)}};
+  const int64_t widths = std::accumulate(hidden.begin(), hidden.end(), int64_t{0});
+  const int64_t passes = 4;  // the actor's in s and s', the two critics'
+  std::vector<Tensor> metrics;
+  for_seed_groups(rows.size(1), states, passes * rows.size(2) * widths,
+                  [&](int64_t first, int64_t count, const States& group) {
+                    const Tensor group_rows = rows.narrow(1, first, count);
+                    const Tensor group_noise = noise.narrow(1, first, count);
+                    Updates updates({observations, actions}, group_rows, group[0], group[1],
+                                    group[2], group[3][0], scale, center, hidden, settings,
+                                    precision_from(precision));
+                    metrics.emplace_back();
+                    for (int64_t g = 0; g < rows.size(0); ++g) {
+                      updates.update(group_rows[g], group_noise[g],
+                                     g + 1 == rows.size(0) ? &metrics.back() : nullptr);
+                    }
+                  });
+  return metrics.size() == 1 ? metrics[0] : at::cat(metrics, 1);
 }
 
 }  // namespace

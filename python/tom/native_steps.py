@@ -2,8 +2,10 @@
 
 No graph is built and nothing waits for a value on the host. Each updates the networks it is given
 in place: `Adam.trained` of a stack, which is its flat parameters, their gradient, Adam's two
-moments and its counter. The parts that call them say in autograd what each step is, and take those
-steps instead where the configuration sets `native` off.
+moments and its counter. The gradient is memory to work in: on the CPU, where groups of seeds may
+take their steps one after the other in copies, it then stays as it was. The parts that call them
+say in autograd what each step is, and take those steps instead where the configuration sets
+`native` off.
 
 Axes: K steps (G for the policy's updates), S seeds, M members, B batch.
 """

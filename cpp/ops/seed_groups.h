@@ -1,0 +1,40 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/FunctionRef.h>
+
+#include <vector>
+
+namespace tom {
+
+/// One of an operator's networks: its vectors for all seeds, and what lies in them for each seed.
+struct StackedState {
+  /// [flat, gradient, exp_avg, exp_avg_sq, step], or one vector alone for a target.
+  std::vector<at::Tensor> tensors;
+  /// The vectors hold [S, n] for each n of these, one behind the other.
+  std::vector<int64_t> segments;
+};
+
+/// The segments of S x M networks of these layer sizes, and behind them of further parameters.
+std::vector<int64_t> segments_of(int64_t members, at::IntArrayRef sizes,
+                                 at::IntArrayRef extras = {});
+
+using States = std::vector<std::vector<at::Tensor>>;
+
+/// Calls `steps(first, count, states)` for groups of seeds that cover [0, seeds).
+///
+/// On the CPU a group is as many seeds as go through all their steps within the last level of the
+/// cache; then the next group does. In turns, step by step, many seeds would fetch their parameters
+/// and Adam's moments from memory for every step. The states of a group are copies in the layout of
+/// a smaller stack, which are written back behind it, all but the gradient. Elsewhere, or where all
+/// fit, there is one group, and its states are the given ones.
+///
+/// `hidden_numbers` is how many activations a seed has at a time. States that do not have the shape
+/// their segments say are passed on as one group for `steps` to refuse.
+void for_seed_groups(int64_t seeds, const std::vector<StackedState>& states, int64_t hidden_numbers,
+                     c10::function_ref<void(int64_t, int64_t, const States&)> steps);
+
+/// For comparisons: the bytes that a group may take, 0 for the default; returns what was set.
+int64_t set_seed_group_bytes(int64_t bytes);
+
+}  // namespace tom
