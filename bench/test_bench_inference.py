@@ -8,7 +8,6 @@ them (see products.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from tom.config import Config, DynamicsConfig, SACConfig
 from tom.dynamics import DynamicsEnsemble
 from tom.gym_vector import make_vector_env
 from tom.ops import occupancy_weights
-from tom.process import keep_freed_memory
 from tom.rollouts import ModelRollouts
 from tom.rows import RowLayout
 from tom.sac import SAC
@@ -33,15 +31,6 @@ LAYOUT, ROWS, AT_ONCE = RowLayout(11, 3), 100_000, 512
 ROUNDS, SECONDS = 10, 10.0
 ACTOR, CRITIC, MODEL = [11, 256, 256, 6], [14, 256, 256, 1], [14, 200, 200, 200, 200, 24]
 DISCRIMINATOR = [25, 256, 256, 1]
-
-
-@pytest.fixture(params=[1, 2], autouse=True)
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    keep_freed_memory()
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

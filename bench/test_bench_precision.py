@@ -11,7 +11,7 @@ has medians of alternating calls within one run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,7 +28,6 @@ from tom.dual_q import DualQ
 from tom.dynamics import DynamicsEnsemble
 from tom.networks import StackedMLP
 from tom.ops import Precision
-from tom.process import keep_freed_memory
 from tom.rows import RowLayout
 from tom.sac import SAC
 from tom.streams import RandomStreams
@@ -41,15 +40,6 @@ LAYOUT, BATCH, STEPS, ROWS = RowLayout(11, 3), 256, 20, 100_000
 AT_ONCE = 256  # rows that stay in a core's cache
 ROUNDS, SECONDS = 40, 3.0
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-
-
-@pytest.fixture(params=[1, 2], autouse=True)
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    keep_freed_memory()
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ to warm up: `-k "not compile"` leaves it out.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,22 +26,12 @@ from tom.discriminator import Discriminator
 from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ
 from tom.dynamics import DynamicsEnsemble
-from tom.process import keep_freed_memory
 from tom.rows import RowLayout
 from tom.sac import SAC
 from tom.streams import RandomStreams
 
 LAYOUT, BATCH, STEPS = RowLayout(11, 3), 256, 20
 ROUNDS, SECONDS = 40, 20.0
-
-
-@pytest.fixture(params=[1, 2], autouse=True)
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    keep_freed_memory()
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
