@@ -15,124 +15,16 @@
 
 #include <algorithm>
 
+#include "ops/activation_rows.h"
 #include "ops/blocked_product.h"
 #include "ops/cpu_kernels.h"
 #include "ops/products.h"
-#include "ops/vectorized.h"
 
 namespace tom {
 namespace {
 
-using at::vec::Vectorized;
-
 constexpr int64_t kRowBlock = 128;          // rows per partial sum of a bias gradient
 constexpr int64_t kParallelWork = 1 << 13;  // elements worth waking another thread for
-
-// residual() is what the way back multiplies by or decides on. For ReLU and tanh the value itself
-// says it; for SiLU the slope is stored, since the sigmoid is at hand and costs an exponential
-// later. `coarse` says that z or the value is kept in bfloat16: digits beyond its own are worth
-// nothing.
-template <typename T>
-struct Linear {
-  using V = Vectorized<T>;
-  static constexpr bool kSeparateResidual = false;
-  static V forward(V z, V*, bool) { return z; }
-};
-
-template <typename T>
-struct Relu {
-  using V = Vectorized<T>;
-  static constexpr bool kSeparateResidual = false;
-  // Keeps NaN, as torch.relu does.
-  static V forward(V z, V*, bool) { return at::vec::maximum(z, V(0)); }
-  static V backward(V grad, V value) { return V::blendv(grad, V(0), value <= V(0)); }
-};
-
-template <typename T>
-struct Tanh {
-  using V = Vectorized<T>;
-  static constexpr bool kSeparateResidual = false;
-  static V forward(V z, V*, bool coarse) { return coarse ? coarse_tanh(z) : z.tanh(); }
-  static V backward(V grad, V value) { return grad * (V(1) - value * value); }
-};
-
-template <typename T>
-struct Silu {
-  using V = Vectorized<T>;
-  static constexpr bool kSeparateResidual = true;
-  static V forward(V z, V* slope, bool) {
-    const V sigmoid = V(1) / (V(1) + fast_exp(z.neg()));
-    const V value = z * sigmoid;
-    *slope = sigmoid + value * (V(1) - sigmoid);
-    return value;
-  }
-  static V backward(V grad, V slope) { return grad * slope; }
-};
-
-// `value`, which may be z itself, takes act(z + bias); if `separate`, z takes the residual.
-template <typename T, template <typename> class Act, typename Z, typename Value>
-void forward_row(Z* z, const T* bias, Value* value, bool separate, int64_t width) {
-  using V = Vectorized<T>;
-  constexpr bool kCoarse = !std::is_same_v<Z, T> || !std::is_same_v<Value, T>;
-  const auto step = [&](int64_t i, int64_t n) {
-    V residual(0);
-    const V sum = load<T>(z + i, n) + V::loadu(bias + i, n);
-    const V result = Act<T>::forward(sum, &residual, kCoarse);
-    if (Act<T>::kSeparateResidual && separate) store(residual, z + i, n);
-    store(result, value + i, n);
-  };
-  int64_t i = 0;
-  for (; i + V::size() <= width; i += V::size()) step(i, V::size());
-  if (i < width) step(i, width - i);
-}
-
-// The same for rows [begin, end) of a stack with `rows` for each network.
-template <typename T, template <typename> class Act, typename Z, typename Value>
-void forward_rows(Z* z, const T* bias, Value* value, bool separate, int64_t begin, int64_t end,
-                  int64_t rows, int64_t width) {
-  for (int64_t row = begin; row < end; ++row) {
-    forward_row<T, Act>(z + row * width, bias + row / rows * width, value + row * width, separate,
-                        width);
-  }
-}
-
-// A gradient in memory, or the product of a column [rows] and a row [width].
-template <typename T, typename Stored>
-struct Stretch {
-  const Stored* grad;
-  int64_t width;
-  Vectorized<T> at(int64_t row, int64_t i, int64_t n) const {
-    return load<T>(grad + row * width + i, n);
-  }
-};
-
-template <typename T>
-struct Outer {
-  const T *column, *row;
-  Vectorized<T> at(int64_t r, int64_t i, int64_t n) const {
-    return Vectorized<T>(column[r]) * Vectorized<T>::loadu(row + i, n);
-  }
-};
-
-// `out`, which may be grad itself, takes its product with the activation's slope, whose column sums
-// are added to `sums`.
-template <typename T, template <typename> class Act, typename Grad, typename Residual, typename Out>
-void backward_rows(const Grad& grad, const Residual* residual, Out* out, T* sums, int64_t begin,
-                   int64_t end, int64_t width) {
-  using V = Vectorized<T>;
-  for (int64_t row = begin; row < end; ++row) {
-    const Residual* residual_row = residual + row * width;
-    Out* out_row = out + row * width;
-    const auto step = [&](int64_t i, int64_t n) {
-      const V result = Act<T>::backward(grad.at(row, i, n), load<T>(residual_row + i, n));
-      store(result, out_row + i, n);
-      if (sums != nullptr) (V::loadu(sums + i, n) + result).store(sums + i, n);
-    };
-    int64_t i = 0;
-    for (; i + V::size() <= width; i += V::size()) step(i, V::size());
-    if (i < width) step(i, width - i);
-  }
-}
 
 // Calls f.template operator()<Stored>() for the type of t: T, or bfloat16 beside float32.
 template <typename T, typename F>
@@ -241,19 +133,6 @@ void backward_cpu(at::Tensor& grad, const at::Tensor& row_factor, const at::Tens
 
 bool takes_kernels(const at::Tensor& t, at::ScalarType type) {
   return takes_cpu_kernels(t) && (type == at::kFloat || type == at::kDouble);
-}
-
-// Calls f.template operator()<T, Act>() for the run-time pair.
-template <typename T, typename F>
-auto with_activation(Activation activation, F f) {
-  switch (activation) {
-    case Activation::relu:
-      return f.template operator()<T, Relu>();
-    case Activation::tanh:
-      return f.template operator()<T, Tanh>();
-    default:
-      return f.template operator()<T, Silu>();
-  }
 }
 
 template <typename F>
