@@ -1,7 +1,11 @@
-"""Small worlds for the tests of the learning parts."""
+"""Small worlds for the tests of the learning parts, and what the tests of commands share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -40,3 +44,20 @@ def memoryless_world(seeds: int, n: int, push: float = 0.0) -> Tensor:
 def two_policies(seeds: int, older: int, newer: int, push: float) -> Tensor:
     """Rows of a policy with a ~ N(0, 1), then of one with a ~ N(push, 1), in that world."""
     return torch.cat([memoryless_world(seeds, older), memoryless_world(seeds, newer, push)], dim=1)
+
+
+def assert_refused(
+    command: Callable[[Sequence[str]], None],
+    arguments: Sequence[str],
+    words: Sequence[str],
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The command ends with one sentence that has all these words, and has not made the folder."""
+    with pytest.raises(SystemExit) as ending:
+        command(arguments)
+    assert ending.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert all(word in error for word in words), error
+    assert not folder.exists()

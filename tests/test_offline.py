@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import streams
+from helpers import assert_refused
 from tom import cli
 from tom.cloning import clone_policy
 from tom.collection import collect
@@ -180,13 +181,8 @@ def test_run_folders_as_halves_bring_their_policy(finished: Path, tmp_path: Path
 def test_bad_input_is_one_sentence_and_writes_nothing(
     arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ending:
-        main([*DEBUG, "--run-dir", str(tmp_path / "run"), *arguments])
-    assert ending.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    assert all(word in error for word in words), error
-    assert not (tmp_path / "run").exists()
+    folder = tmp_path / "run"
+    assert_refused(main, [*DEBUG, "--run-dir", str(folder), *arguments], words, folder, capsys)
 
 
 def test_policy_of_another_task_is_refused(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -57,13 +57,14 @@ def test_products_equal_matmul(turned: tuple[bool, bool], dtype: torch.dtype) ->
     assert_near(product(a, b), a @ b)
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    m=st.integers(0, 60),
-    k=st.integers(0, 40),
-    n=st.integers(0, 80),
-    turned=st.tuples(st.booleans(), st.booleans()),
-)
+def any_shape(test: Callable[..., None]) -> Callable[..., None]:
+    """Small factors of every shape, empty ones too, as they are and turned."""
+    turned = st.tuples(st.booleans(), st.booleans())
+    sizes = {"m": st.integers(0, 60), "k": st.integers(0, 40), "n": st.integers(0, 80)}
+    return settings(max_examples=100, deadline=None)(given(**sizes, turned=turned)(test))
+
+
+@any_shape
 def test_products_of_any_shape_equal_matmul(
     m: int, k: int, n: int, turned: tuple[bool, bool]
 ) -> None:
@@ -131,13 +132,7 @@ def test_products_of_bfloat16_are_summed_in_float32(turned: tuple[bool, bool]) -
             assert_rounded_product(a[..., 1:], b[:, :, 1:])
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    m=st.integers(0, 60),
-    k=st.integers(0, 40),
-    n=st.integers(0, 80),
-    turned=st.tuples(st.booleans(), st.booleans()),
-)
+@any_shape
 def test_products_of_bfloat16_of_any_shape(
     m: int, k: int, n: int, turned: tuple[bool, bool]
 ) -> None:

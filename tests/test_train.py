@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers import assert_refused
 from tom import metrics
 from tom.train import main
 
@@ -154,13 +155,8 @@ def test_any_gymnasium_id_trains_and_resumes_with_a_new_episode(tmp_path: Path) 
 def test_bad_input_is_one_sentence_and_writes_nothing(
     arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ending:
-        main([*DEBUG, "--run-dir", str(tmp_path / "run"), *arguments])
-    assert ending.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    assert all(word in error for word in words), error
-    assert not (tmp_path / "run").exists()
+    folder = tmp_path / "run"
+    assert_refused(main, [*DEBUG, "--run-dir", str(folder), *arguments], words, folder, capsys)
 
 
 def test_another_configurations_folder_is_left_alone(

@@ -92,8 +92,8 @@ class DualQ:
         """Minimise (22) on uniform minibatches of the buffer.
 
         Args:
-            replays: the buffers; `rewards` is R for each of their rows, [S, N].
-            rewards: the discriminator's logits.
+            replays: the buffers.
+            rewards: R for each of their rows, the discriminator's logits [S, N].
             initial_states: draws n initial states per seed, [S, n, O].
             policy: draws actions.
 

@@ -123,7 +123,7 @@ class OccupancyWeighting:
         self.current_rows = config.discriminator.current_rows
         self.max_weight = config.weights.max_weight
         self.uniform_share = config.weights.uniform_share
-        self.divergence, self.discount = config.divergence, config.discount
+        self.divergence = config.divergence
         self.discriminator = Discriminator(
             layout.transition.stop,
             config.discriminator,
