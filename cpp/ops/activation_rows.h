@@ -52,16 +52,17 @@ struct Silu {
   static V backward(V grad, V slope) { return grad * slope; }
 };
 
-// `value`, which may be z itself, takes act(z + bias); if `separate`, z takes the residual.
-template <typename T, template <typename> class Act, typename Z, typename Value>
-void forward_row(Z* z, const T* bias, Value* value, bool separate, int64_t width) {
+// `value`, which may be z itself, takes act(z + bias); `residual`, which may be z too, takes what
+// Act keeps separately unless it is null.
+template <typename T, template <typename> class Act, typename Z, typename Value, typename Residual>
+void forward_row(const Z* z, const T* bias, Value* value, Residual* residual, bool coarse,
+                 int64_t width) {
   using V = Vectorized<T>;
-  constexpr bool kCoarse = !std::is_same_v<Z, T> || !std::is_same_v<Value, T>;
   const auto step = [&](int64_t i, int64_t n) {
-    V residual(0);
+    V kept(0);
     const V sum = load<T>(z + i, n) + V::loadu(bias + i, n);
-    const V result = Act<T>::forward(sum, &residual, kCoarse);
-    if (Act<T>::kSeparateResidual && separate) store(residual, z + i, n);
+    const V result = Act<T>::forward(sum, &kept, coarse);
+    if (Act<T>::kSeparateResidual && residual != nullptr) store(kept, residual + i, n);
     store(result, value + i, n);
   };
   int64_t i = 0;
@@ -69,23 +70,13 @@ void forward_row(Z* z, const T* bias, Value* value, bool separate, int64_t width
   if (i < width) step(i, width - i);
 }
 
-// The same for rows [begin, end) of a stack with `rows` for each network.
-template <typename T, template <typename> class Act, typename Z, typename Value>
-void forward_rows(Z* z, const T* bias, Value* value, bool separate, int64_t begin, int64_t end,
-                  int64_t rows, int64_t width) {
-  for (int64_t row = begin; row < end; ++row) {
-    forward_row<T, Act>(z + row * width, bias + row / rows * width, value + row * width, separate,
-                        width);
-  }
-}
-
 // A gradient in memory, or the product of a column [rows] and a row [width].
 template <typename T, typename Stored>
 struct Stretch {
   const Stored* grad;
-  int64_t width;
+  int64_t stride;
   Vectorized<T> at(int64_t row, int64_t i, int64_t n) const {
-    return load<T>(grad + row * width + i, n);
+    return load<T>(grad + row * stride + i, n);
   }
 };
 
@@ -98,14 +89,14 @@ struct Outer {
 };
 
 // `out`, which may be grad itself, takes its product with the activation's slope, whose column sums
-// are added to `sums`.
+// are added to `sums` unless that is null.
 template <typename T, template <typename> class Act, typename Grad, typename Residual, typename Out>
-void backward_rows(const Grad& grad, const Residual* residual, Out* out, T* sums, int64_t begin,
-                   int64_t end, int64_t width) {
+void backward_rows(const Grad& grad, const Residual* residual, int64_t residual_stride, Out* out,
+                   int64_t out_stride, T* sums, int64_t rows, int64_t width) {
   using V = Vectorized<T>;
-  for (int64_t row = begin; row < end; ++row) {
-    const Residual* residual_row = residual + row * width;
-    Out* out_row = out + row * width;
+  for (int64_t row = 0; row < rows; ++row) {
+    const Residual* residual_row = residual + row * residual_stride;
+    Out* out_row = out + row * out_stride;
     const auto step = [&](int64_t i, int64_t n) {
       const V result = Act<T>::backward(grad.at(row, i, n), load<T>(residual_row + i, n));
       store(result, out_row + i, n);

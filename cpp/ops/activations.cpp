@@ -16,7 +16,6 @@
 #include <algorithm>
 
 #include "ops/activation_rows.h"
-#include "ops/blocked_product.h"
 #include "ops/cpu_kernels.h"
 #include "ops/products.h"
 
@@ -42,6 +41,7 @@ Hidden forward_cpu(const at::Tensor& z, const at::Tensor& bias, bool save,
   const bool separate = save && Act<T>::kSeparateResidual;
   const bool in_place = !separate && z.scalar_type() == value_type;
   const at::Tensor value = in_place ? z : at::empty_like(z, value_type);
+  const bool coarse = !(z.scalar_type() == bias.scalar_type() && value_type == bias.scalar_type());
   const T* bias_data = bias.const_data_ptr<T>();
   const int64_t grain = std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, width));
   with_stored<T>(z, [&]<typename Z>() {
@@ -49,35 +49,12 @@ Hidden forward_cpu(const at::Tensor& z, const at::Tensor& bias, bool save,
       Z* z_data = z.mutable_data_ptr<Z>();
       Value* value_data = value.mutable_data_ptr<Value>();
       at::parallel_for(0, z.size(0) * z.size(1) * rows, grain, [&](int64_t begin, int64_t end) {
-        forward_rows<T, Act>(z_data, bias_data, value_data, separate, begin, end, rows, width);
+        for (int64_t row = begin; row < end; ++row) {
+          Z* z_row = z_data + row * width;
+          forward_row<T, Act>(z_row, bias_data + row / rows * width, value_data + row * width,
+                              separate ? z_row : nullptr, coarse, width);
+        }
       });
-    });
-  });
-  return {value, save ? (separate ? z : value) : at::Tensor()};
-}
-
-template <typename T, template <typename> class Act>
-Hidden layer_cpu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool save,
-                 at::ScalarType value_type) {
-  const int64_t rows = x.size(2), width = weight.size(3);
-  const at::Tensor z = at::empty({x.size(0), weight.size(1), rows, width}, x.options());
-  const bool separate = save && Act<T>::kSeparateResidual;
-  const bool in_place = !separate && z.scalar_type() == value_type;
-  const at::Tensor value = in_place ? z : at::empty_like(z, value_type);
-  const T* bias_data = bias.const_data_ptr<T>();
-  const auto run = [&](auto* z_data, auto* value_data) {
-    const auto finish = [&](int64_t stack, int64_t row, int64_t column, int64_t count, int64_t n) {
-      for (int64_t at = (stack * rows + row) * width + column; count > 0; --count, at += width) {
-        forward_row<T, Act>(z_data + at, bias_data + stack * width + column, value_data + at,
-                            separate, n);
-      }
-    };
-    const AfterPart after = finish;
-    blocked_product_out(z, x, weight, /*add=*/false, &after);
-  };
-  with_stored<T>(z, [&]<typename Z>() {
-    with_stored<T>(value, [&]<typename Value>() {
-      run(z.mutable_data_ptr<Z>(), value.mutable_data_ptr<Value>());
     });
   });
   return {value, save ? (separate ? z : value) : at::Tensor()};
@@ -104,10 +81,10 @@ void backward_cpu(at::Tensor& grad, const at::Tensor& row_factor, const at::Tens
     at::parallel_for(0, stacks * blocks, grain, [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; ++task) {
         const int64_t first = task / blocks * rows + task % blocks * kRowBlock;
-        const int64_t last = std::min(first + kRowBlock, (task / blocks + 1) * rows);
+        const int64_t count = std::min(kRowBlock, (task / blocks + 1) * rows - first);
         T* task_sums = need_bias ? sums_data + task * width : nullptr;
-        backward_rows<T, Act>(grad_of(task / blocks), residual_data, out_data, task_sums, first,
-                              last, width);
+        backward_rows<T, Act>(grad_of(task / blocks, first), residual_data + first * width, width,
+                              out_data + first * width, width, task_sums, count, width);
       }
     });
   };
@@ -117,13 +94,16 @@ void backward_cpu(at::Tensor& grad, const at::Tensor& row_factor, const at::Tens
       Out* out_data = out.mutable_data_ptr<Out>();
       if (outer) {
         const T *column = grad.const_data_ptr<T>(), *row = row_factor.const_data_ptr<T>();
-        run([&](int64_t stack) { return Outer<T>{column, row + stack * width}; }, residual_data,
-            out_data);
+        run([&](int64_t stack,
+                int64_t first) { return Outer<T>{column + first, row + stack * width}; },
+            residual_data, out_data);
         return;
       }
       with_stored<T>(grad, [&]<typename Grad>() {
         const Grad* grad_data = grad.const_data_ptr<Grad>();
-        run([&](int64_t) { return Stretch<T, Grad>{grad_data, width}; }, residual_data, out_data);
+        run([&](int64_t,
+                int64_t first) { return Stretch<T, Grad>{grad_data + first * width, width}; },
+            residual_data, out_data);
       });
     });
   });
@@ -170,18 +150,6 @@ Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, boo
   return {z, save ? z : at::Tensor()};
 }
 
-Hidden hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                    Activation activation, bool save, at::ScalarType value_type) {
-  const auto type = weight.scalar_type();
-  if (has_blocked_product(x) && type == x.scalar_type() && takes_kernels(x, bias.scalar_type())) {
-    return with_kernel(bias.scalar_type(), activation,
-                       [&]<typename T, template <typename> class Act>() {
-                         return layer_cpu<T, Act>(x, weight, bias.contiguous(), save, value_type);
-                       });
-  }
-  return activate(member_product(x.to(type), weight), bias, activation, save, value_type);
-}
-
 void activate_backward(at::Tensor& grad, const at::Tensor& weight, const at::Tensor& residual,
                        Activation activation, at::Tensor bias_grad, at::ScalarType type,
                        at::ScalarType grad_type) {
@@ -191,8 +159,8 @@ void activate_backward(at::Tensor& grad, const at::Tensor& weight, const at::Ten
   grad = grad.contiguous();
   if (takes_kernels(grad, type)) {
     with_kernel(type, activation, [&]<typename T, template <typename> class Act>() {
-      backward_cpu<T, Act>(grad, outer ? weight.contiguous() : at::Tensor(), residual, bias_grad,
-                           grad_type);
+      backward_cpu<T, Act>(grad, outer ? weight.contiguous() : at::Tensor(), residual.contiguous(),
+                           bias_grad, grad_type);
     });
     return;
   }
@@ -211,27 +179,5 @@ void activate_backward(at::Tensor& grad, const at::Tensor& weight, const at::Ten
   if (bias_grad.defined()) at::sum_out(bias_grad, grad, 2);
   grad = grad.to(grad_type);
 }
-
-template <typename T, typename Z, typename Value>
-void activate_rows(Z* z, const T* bias, Value* value, int64_t rows, int64_t width,
-                   Activation activation) {
-  with_activation<T>(activation, [&]<typename U, template <typename> class Act>() {
-    forward_rows<U, Act>(z, bias, value, false, 0, rows, rows, width);
-  });
-}
-
-template <typename T>
-void add_bias_rows(T* z, const T* bias, int64_t rows, int64_t width) {
-  forward_rows<T, Linear>(z, bias, z, false, 0, rows, rows, width);
-}
-
-using Half = at::BFloat16;
-template void activate_rows(float*, const float*, float*, int64_t, int64_t, Activation);
-template void activate_rows(double*, const double*, double*, int64_t, int64_t, Activation);
-template void activate_rows(float*, const float*, Half*, int64_t, int64_t, Activation);
-template void activate_rows(Half*, const float*, Half*, int64_t, int64_t, Activation);
-template void activate_rows(Half*, const float*, float*, int64_t, int64_t, Activation);
-template void add_bias_rows(float*, const float*, int64_t, int64_t);
-template void add_bias_rows(double*, const double*, int64_t, int64_t);
 
 }  // namespace tom

@@ -25,11 +25,6 @@ struct Hidden {
 Hidden activate(at::Tensor z, const at::Tensor& bias, Activation activation, bool save,
                 at::ScalarType value_type);
 
-/// act(x W + bias) of inputs x [S, M or 1, B, I] and weights [S, M, I, O], in the same types: where
-/// there are kernels for it, in one pass.
-Hidden hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                    Activation activation, bool save, at::ScalarType value_type);
-
 /// From the gradient in the next layer's product, [S, M, B, O'], through that layer's weight
 /// [S, M, O, O'] to d/d value, then to d/dz [S, M, B, O] in the type `grad_type`: `grad` becomes
 /// it, overwritten where it can be. The bias's gradient goes to `bias_grad` [S, M, O] unless that
@@ -40,15 +35,5 @@ Hidden hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Ten
 void activate_backward(at::Tensor& grad, const at::Tensor& weight, const at::Tensor& residual,
                        Activation activation, at::Tensor bias_grad, at::ScalarType type,
                        at::ScalarType grad_type);
-
-/// For kernels on the CPU, T being float or double: act(z + bias) of z [rows, width], contiguous,
-/// in `value`, which may be z; of Z and Value each is T, or bfloat16 beside float.
-template <typename T, typename Z, typename Value>
-void activate_rows(Z* z, const T* bias, Value* value, int64_t rows, int64_t width,
-                   Activation activation);
-
-/// z + bias in place.
-template <typename T>
-void add_bias_rows(T* z, const T* bias, int64_t rows, int64_t width);
 
 }  // namespace tom

@@ -9,10 +9,10 @@
 #include <array>
 #include <atomic>
 #include <utility>
-#include <vector>
 
 #include "ops/cpu_kernels.h"
 #include "ops/factors.h"
+#include "ops/scratch.h"
 
 namespace tom {
 namespace {
@@ -157,13 +157,13 @@ void panel(Block<const Word<T>> a, Block<const T> b, Block<C> c, int64_t m, int6
   const int64_t words = (k + kFold - 1) / kFold;
   if constexpr (Rounded) {
     if (words > kDepth) {  // what is kept from one part to the next must not be rounded
-      thread_local std::vector<S> sums;
-      sums.resize(m * width);
-      panel<T, S, false>(a, b, {sums.data(), width, 1}, m, k, n, false);
+      thread_local Scratch<S> memory;
+      S* sums = memory.of(m * width);
+      panel<T, S, false>(a, b, {sums, width, 1}, m, k, n, false);
       for (int64_t i = 0; i < m; ++i) {
         for (int64_t j = 0; j < n; j += kLanes) {
           const int64_t count = std::min(kLanes, n - j);
-          const auto sum = Factor<T>::rounded(Sums<T>::loadu(sums.data() + i * width + j));
+          const auto sum = Factor<T>::rounded(Sums<T>::loadu(sums + i * width + j));
           store(add ? load<S>(c.at(i, j), count) + sum : sum, c.at(i, j), count);
         }
       }
@@ -205,15 +205,12 @@ Block<const T> member(const at::Tensor& t, int64_t s, int64_t m) {
 }
 
 template <typename T, typename C>
-void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add,
-             const AfterPart* after) {
+void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) {
   constexpr int64_t kWidth = kTileVectors * Sums<T>::size();
   const int64_t members = out.size(1), stacks = out.size(0) * members;
   const int64_t m = out.size(2), n = out.size(3), k = a.size(3);
   if (k == 0) {
     if (!add) out.zero_();
-    for (int64_t stack = 0; after != nullptr && stack < stacks; ++stack)
-      (*after)(stack, 0, 0, m, n);
     return;
   }
   const int64_t panels = (n + kWidth - 1) / kWidth;
@@ -238,7 +235,6 @@ void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bo
       panel<T, C>(a_rows, {b_n.at(0, column), b_n.row, b_n.column},
                   {result + (stack * m + row) * n + column, n, 1}, rows, k,
                   std::min(kWidth, n - column), add);
-      if (after != nullptr) (*after)(stack, row, column, rows, std::min(kWidth, n - column));
     }
   });
 }
@@ -252,36 +248,41 @@ bool has_blocked_product(const at::Tensor& a) {
   return kCompiled && switched_on && takes_float_kernels(a);
 }
 
-void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bool add,
-                         const AfterPart* after) {
+void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bool add) {
 #ifdef TOM_BFLOAT16_FACTORS
   if (a.scalar_type() == at::kBFloat16) {
-    out.scalar_type() == at::kFloat ? product<at::BFloat16, float>(out, a, b, add, after)
-                                    : product<at::BFloat16, at::BFloat16>(out, a, b, add, after);
+    out.scalar_type() == at::kFloat ? product<at::BFloat16, float>(out, a, b, add)
+                                    : product<at::BFloat16, at::BFloat16>(out, a, b, add);
     return;
   }
 #endif
-  a.scalar_type() == at::kFloat ? product<float, float>(out, a, b, add, after)
-                                : product<double, double>(out, a, b, add, after);
+  a.scalar_type() == at::kFloat ? product<float, float>(out, a, b, add)
+                                : product<double, double>(out, a, b, add);
 }
 
-template <typename T>
-void block_product(Block<const T> a, Block<const T> b, T* c, int64_t m, int64_t k, int64_t n) {
+template <typename T, typename Sum>
+void block_product(Block<const T> a, Block<const T> b, int64_t m, int64_t k, int64_t n,
+                   TakePart<Sum> take) {
   constexpr int64_t kWidth = kTileVectors * Sums<T>::size();
+  static_assert(kWidth <= kPartStride);
+  thread_local Scratch<Sum> memory;
+  Sum* sums = memory.of(m * kPartStride);
   const auto a_rows = Factor<T>::words(a, m, k);
   for (int64_t column = 0; column < n; column += kWidth) {
-    panel<T, T>(a_rows, {b.at(0, column), b.row, b.column}, {c + column, n, 1}, m, k,
-                std::min(kWidth, n - column), /*add=*/false);
+    const int64_t columns = std::min(kWidth, n - column);
+    panel<T, Sum>(a_rows, {b.at(0, column), b.row, b.column}, {sums, kPartStride, 1}, m, k, columns,
+                  /*add=*/false);
+    take(sums, column, columns);
   }
 }
 
-template void block_product(Block<const float>, Block<const float>, float*, int64_t, int64_t,
-                            int64_t);
-template void block_product(Block<const double>, Block<const double>, double*, int64_t, int64_t,
-                            int64_t);
+template void block_product(Block<const float>, Block<const float>, int64_t, int64_t, int64_t,
+                            TakePart<float>);
+template void block_product(Block<const double>, Block<const double>, int64_t, int64_t, int64_t,
+                            TakePart<double>);
 #ifdef TOM_BFLOAT16_FACTORS
-template void block_product(Block<const at::BFloat16>, Block<const at::BFloat16>, at::BFloat16*,
-                            int64_t, int64_t, int64_t);
+template void block_product(Block<const at::BFloat16>, Block<const at::BFloat16>, int64_t, int64_t,
+                            int64_t, TakePart<float>);
 #endif
 
 bool use_blocked_products(bool on) { return switched_on.exchange(on); }

@@ -9,9 +9,6 @@ namespace tom {
 /// library is compiled for AVX-512, bfloat16 where it is for AVX512-BF16, and the switch below on.
 bool has_blocked_product(const at::Tensor& a);
 
-using AfterPart = c10::function_ref<void(int64_t stack, int64_t row, int64_t column, int64_t rows,
-                                         int64_t columns)>;
-
 /// out [S, M, m, n] = a [S, M or 1, m, k] b [S, M or 1, k, n], or added to it; of any strides but
 /// for `out`, which is contiguous. Of bfloat16 factors `out` may be float32: the product, summed in
 /// float32, is rounded to bfloat16 all the same.
@@ -20,12 +17,8 @@ using AfterPart = c10::function_ref<void(int64_t stack, int64_t row, int64_t col
 /// processors of other makers than Intel it keeps to AVX2, which is half of what AVX-512 gives
 /// where the vector units are 512 bits wide. Every element is one chain of fused multiply-adds in
 /// the order of k, so that its bits depend neither on the number of threads nor on the other rows.
-///
-/// `after` is called for each part of the result by the thread that computed it, while it is in
-/// that thread's cache: with the stack's index and the part's first row and column, rows and
-/// columns.
-void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bool add = false,
-                         const AfterPart* after = nullptr);
+void blocked_product_out(at::Tensor out, const at::Tensor& a, const at::Tensor& b,
+                         bool add = false);
 
 /// A matrix inside other memory, with its strides in elements.
 template <typename T>
@@ -35,10 +28,17 @@ struct Block {
   T* at(int64_t i, int64_t j) const { return data + i * row + j * column; }
 };
 
-/// The same for one pair on the calling thread, T being float, double or (as above) BFloat16:
-/// c [m, n], contiguous.
-template <typename T>
-void block_product(Block<const T> a, Block<const T> b, T* c, int64_t m, int64_t k, int64_t n);
+/// Columns [column, column + columns) of a product: `sums` [m, columns], its rows `kPartStride`
+/// apart.
+template <typename Sum>
+using TakePart = c10::function_ref<void(const Sum* sums, int64_t column, int64_t columns)>;
+constexpr int64_t kPartStride = 32;
+
+/// a [m, k] b [k, n] on the calling thread, T being float, double or (with sums of float) BFloat16,
+/// handed over in parts while each is in the first levels of the cache.
+template <typename T, typename Sum>
+void block_product(Block<const T> a, Block<const T> b, int64_t m, int64_t k, int64_t n,
+                   TakePart<Sum> take);
 
 /// Turns it off (the products are then ATen's, that is MKL's) or on; returns what it was. For
 /// comparisons: it is on by default, and not meant to be switched while a product is computed.

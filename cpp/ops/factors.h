@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <vector>
 
 #include "ops/blocked_product.h"
+#include "ops/scratch.h"
 #include "ops/vectorized.h"
 
 namespace tom {
@@ -110,11 +110,11 @@ struct Factor<at::BFloat16> {
     if (a.column == 1 && a.row % kFold == 0 && k % kFold == 0) {
       return {reinterpret_cast<const Word*>(a.data), a.row / kFold, 1};
     }
-    thread_local std::vector<Word> packed;
+    thread_local Scratch<Word> memory;
     const int64_t width = (m + 15) / 16 * 16;
-    packed.resize((k + 1) / kFold * width);
-    pack({a.data, a.column, a.row}, k, m, packed.data(), width);
-    return {packed.data(), 1, width};
+    Word* packed = memory.of((k + 1) / kFold * width);
+    pack({a.data, a.column, a.row}, k, m, packed, width);
+    return {packed, 1, width};
   }
 };
 

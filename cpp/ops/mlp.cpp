@@ -4,7 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
 
-#include "ops/mlp_inference.h"
+#include "ops/mlp_rows.h"
 #include "ops/products.h"
 
 namespace tom {
@@ -14,13 +14,13 @@ using at::TensorList;
 
 Tensor mlp_forward(const Tensor& x, TensorList weights, TensorList biases, Activation activation,
                    Hiddens* hiddens) {
-  if (hiddens == nullptr && has_mlp_inference(x, weights, biases)) {
-    return mlp_inference(x, weights, biases, activation);
-  }
+  if (has_row_passes(x, weights)) return forward_by_rows(x, weights, biases, activation, hiddens);
+  if (hiddens != nullptr) *hiddens = {};
   Tensor h = x;
   for (size_t l = 0; l + 1 < weights.size(); ++l) {
-    auto [value, residual] = hidden_layer(h, weights[l], biases[l], activation, hiddens != nullptr,
-                                          weights[l + 1].scalar_type());
+    const Tensor z = member_product(h.to(weights[l].scalar_type()), weights[l]);
+    auto [value, residual] =
+        activate(z, biases[l], activation, hiddens != nullptr, weights[l + 1].scalar_type());
     if (hiddens != nullptr) {
       hiddens->values.push_back(value);
       hiddens->residuals.push_back(residual);
@@ -37,30 +37,44 @@ Tensor mlp_forward(const Tensor& x, TensorList weights, TensorList biases, Activ
   return out;
 }
 
-Tensor mlp_backward(const Tensor& grad_out, const Tensor& x, TensorList weights, TensorList values,
-                    TensorList residuals, Activation activation, InputColumns columns,
-                    Layers* grads) {
+namespace {
+
+// As `backward_by_rows`, on any device: layer by layer.
+void backward_by_layers(const Tensor& grad_out, TensorList weights, TensorList residuals,
+                        Activation activation, InputColumns columns,
+                        std::vector<Tensor>* bias_grads, RowGradients& result) {
   const size_t layers = weights.size();
-  Tensor grad = grad_out;
+  const auto type = grad_out.scalar_type();
+  result.layers.resize(layers);
+  Tensor grad = grad_out.to(weights.back().scalar_type());
+  if (bias_grads != nullptr) at::sum_out(bias_grads->back(), grad_out, 2);
   for (size_t l = layers; l-- > 0;) {
-    const auto type = weights[l].scalar_type();
     if (l + 1 < layers) {
       activate_backward(grad, weights[l + 1], residuals[l], activation,
-                        grads ? grads->biases[l] : Tensor(), x.scalar_type(), type);
-    } else {
-      if (grads != nullptr) at::sum_out(grads->biases[l], grad, 2);
-      grad = grad.to(type);
+                        bias_grads ? (*bias_grads)[l] : Tensor(), type, weights[l].scalar_type());
     }
-    if (grads != nullptr) {
-      const Tensor input = l == 0 ? x.to(type) : values[l - 1];
-      member_product_out(grads->weights[l], input.transpose(2, 3), grad);
-    }
+    result.layers[l] = grad;
+  }
+  if (columns.count > 0) {
+    const Tensor used = weights[0].narrow(2, columns.first, columns.count);
+    result.x = member_product(grad, used.transpose(2, 3)).to(type);
+  }
+}
+
+}  // namespace
+
+Tensor mlp_backward(const Tensor& grad_out, const Tensor& x, TensorList weights, TensorList values,
+                    TensorList residuals, Activation activation, InputColumns columns,
+                    Layers* grads, RowGradients& memory) {
+  const auto pass = has_row_passes(x, weights) ? backward_by_rows : backward_by_layers;
+  pass(grad_out, weights, residuals, activation, columns, grads ? &grads->biases : nullptr, memory);
+  for (size_t l = weights.size(); grads != nullptr && l-- > 0;) {
+    const Tensor input = l == 0 ? x.to(weights[0].scalar_type()) : values[l - 1];
+    member_product_out(grads->weights[l], input.transpose(2, 3), memory.layers[l]);
   }
   if (columns.count == 0) return {};
-  const Tensor used = weights[0].narrow(2, columns.first, columns.count);
-  const Tensor grad_x = member_product(grad, used.transpose(2, 3)).to(x.scalar_type());
   // The gradient of an input that the members of a seed share is the sum of theirs.
-  return x.size(1) == grad_x.size(1) ? grad_x : at::sum(grad_x, 1, /*keepdim=*/true);
+  return x.size(1) == memory.x.size(1) ? memory.x : at::sum(memory.x, 1, /*keepdim=*/true);
 }
 
 }  // namespace tom

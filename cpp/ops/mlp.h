@@ -20,7 +20,8 @@ struct Hiddens {
   std::vector<at::Tensor> values, residuals;
 };
 
-/// Outputs [S, M, B, O] of inputs x [S, M or 1, B, I]; fills `hiddens` unless it is null.
+/// Outputs [S, M, B, O] of inputs x [S, M or 1, B, I]; fills `hiddens` unless it is null, and where
+/// it can the tensors that are there from an earlier pass.
 ///
 /// A layer's product is computed in the type of its weight: a bfloat16 weight beside float32 x and
 /// biases makes a product of bfloat16 factors, summed in float32 and rounded to bfloat16. What lies
@@ -29,17 +30,27 @@ struct Hiddens {
 at::Tensor mlp_forward(const at::Tensor& x, at::TensorList weights, at::TensorList biases,
                        Activation activation, Hiddens* hiddens);
 
+/// Columns [first, first + count) of x; none if its gradient is not needed.
+struct InputColumns {
+  int64_t first = 0, count = 0;
+};
+
+/// What the way back finds for each row.
+struct RowGradients {
+  /// d/dz of each layer, [S, M, B, O] in the type of its weight, for the products that give the
+  /// weights' gradients.
+  std::vector<at::Tensor> layers;
+  at::Tensor x;  ///< d/dx of each member, [S, M, B, columns], undefined if there are none
+};
+
 /// Gradients of what `mlp_forward` computed, from d/d output [S, M, B, O].
 ///
 /// The parameters' gradients are written to `grads`, whose tensors are contiguous, unless it is
-/// null; those of a bfloat16 weight may be float32 there, and are rounded all the same. With
-/// `need_x`, returns the gradient in the first columns of x from `first_x` on, as many as
-/// `columns_x`: [S, M or 1, B, columns_x], summed over the members where they share x.
-struct InputColumns {
-  int64_t first = 0, count = 0;  ///< none: the input needs no gradient
-};
+/// null; those of a bfloat16 weight may be float32 there, and are rounded all the same. Returns the
+/// gradient in the given columns of x, [S, M or 1, B, count], summed over the members where they
+/// share x. `memory` is filled on the way, where it can be the tensors of an earlier pass.
 at::Tensor mlp_backward(const at::Tensor& grad_out, const at::Tensor& x, at::TensorList weights,
                         at::TensorList values, at::TensorList residuals, Activation activation,
-                        InputColumns columns, Layers* grads);
+                        InputColumns columns, Layers* grads, RowGradients& memory);
 
 }  // namespace tom

@@ -96,10 +96,11 @@ Tensors backward(const Tensor& grad_out, const Tensor& x, TensorList weights, Te
     grads.biases.push_back(
         at::empty({weights[l].size(0), weights[l].size(1), weights[l].size(3)}, x.options()));
   }
+  RowGradients memory;
   const Tensor grad_x =
       mlp_backward(grad_out, x, weights, saved, saved.slice(saved.size() - (layers - 1)),
                    activation_from(activation_name), {0, need_x ? x.size(3) : 0},
-                   need_parameters ? &grads : nullptr);
+                   need_parameters ? &grads : nullptr, memory);
   Tensors result;
   if (need_x) result.push_back(grad_x.contiguous());
   result.insert(result.end(), grads.weights.begin(), grads.weights.end());

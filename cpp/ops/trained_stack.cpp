@@ -59,26 +59,26 @@ TrainedStack::TrainedStack(TensorList state, const char* name, int64_t seeds, in
 }
 
 Tensor TrainedStack::forward(const Tensor& x) {
-  hiddens_ = {};
   x_ = x;
-  return mlp_forward(x, product_weights(), layers_.biases, activation_, &hiddens_);
+  const Tensor out = mlp_forward(x, product_weights(), layers_.biases, activation_, &memory_);
+  hiddens_ = memory_;
+  return out;
 }
 
 void TrainedStack::keep_rows(int64_t rows) {
   x_ = x_.narrow(2, 0, rows);
-  // The kernels want residuals contiguous, which they are without a copy where S x M = 1.
   for (Tensor& value : hiddens_.values) value = value.narrow(2, 0, rows);
-  for (Tensor& residual : hiddens_.residuals) residual = residual.narrow(2, 0, rows).contiguous();
+  for (Tensor& residual : hiddens_.residuals) residual = residual.narrow(2, 0, rows);
 }
 
 void TrainedStack::backward(const Tensor& grad_out) {
   mlp_backward(grad_out, x_, product_weights(), hiddens_.values, hiddens_.residuals, activation_,
-               {}, &gradients_);
+               {}, &gradients_, row_gradients_);
 }
 
 Tensor TrainedStack::backward_to_input(const Tensor& grad_out, InputColumns columns) {
   return mlp_backward(grad_out, x_, product_weights(), hiddens_.values, hiddens_.residuals,
-                      activation_, columns, nullptr);
+                      activation_, columns, nullptr, row_gradients_);
 }
 
 void TrainedStack::step(const AdamSettings& settings) {

@@ -62,7 +62,8 @@ class TrainedStack {
   Activation activation_;
   int64_t layers_end_ = 0;
   at::Tensor x_;
-  Hiddens hiddens_;
+  Hiddens memory_, hiddens_;  ///< of the last pass, and the rows of it that are kept
+  RowGradients row_gradients_;
 };
 
 }  // namespace tom
