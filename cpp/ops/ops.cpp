@@ -39,6 +39,17 @@ TORCH_LIBRARY(tom, m) {
   m.def("has_blocked_product(Tensor a) -> bool");
   m.def("use_blocked_products(bool on) -> bool");
 
+  // For tests: a step of Adam, with an average that follows (see adam.h).
+  m.def(
+      "adam_step(Tensor(a!)[] trained, Tensor(b!) average, float learning_rate,"
+      " float weight_decay, float rate) -> ()");
+
+  // For tests: a sample of the actor, and the way back through it (see squashed_gaussian.h).
+  m.def(
+      "squashed_gaussian(Tensor out, Tensor noise, Tensor scale, Tensor center, float log_std_min,"
+      " float log_std_max, Tensor grad_action, Tensor grad_log_prob)"
+      " -> (Tensor action, Tensor log_prob, Tensor grad_out)");
+
   // For tests and comparisons: how many bytes a group of seeds may take (see seed_groups.h).
   m.def("set_seed_group_bytes(int bytes) -> int");
 

@@ -25,13 +25,15 @@ class ProductWeights {
   /// to be rounded are not float32.
   ProductWeights(const at::Tensor& flat, const Layers& layers, Precision precision);
 
-  /// Rounds again, after the parameters have changed.
-  void refresh();
+  /// Rounds again those of the parameters [begin, end) of `flat` that are rounded, after they have
+  /// changed; on the CPU on the calling thread alone.
+  void refresh(int64_t begin, int64_t end);
 
   const std::vector<at::Tensor>& weights() const { return weights_; }
 
  private:
   at::Tensor wide_, rounded_;  ///< the stretch of `flat` with the rounded weights, and its copy
+  int64_t begin_ = 0;          ///< where in `flat` it begins
   std::vector<at::Tensor> weights_;
 };
 

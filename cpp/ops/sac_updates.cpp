@@ -8,21 +8,18 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/amin.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/exp.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/heaviside.h>
 #include <ATen/ops/minimum.h>
-#include <ATen/ops/softplus.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/sum.h>
-#include <ATen/ops/tanh.h>
-#include <ATen/ops/where.h>
 #include <torch/library.h>
 
-#include <cmath>
-#include <numbers>
 #include <numeric>
 
 #include "ops/seed_groups.h"
+#include "ops/squashed_gaussian.h"
 #include "ops/trained_stack.h"
 
 namespace tom {
@@ -48,43 +45,7 @@ struct Columns {
 };
 
 struct Settings {
-  double discount, tau, target_entropy, learning_rate, log_std_min, log_std_max;
-};
-
-// A squashed Gaussian's sample, and what its way back needs; all [S, B, A] but log_prob [S, B].
-struct Sample {
-  Tensor raw_log_std, spread, squashed, action, log_prob;  // spread = e^log_std times the noise
-
-  Sample(const Tensor& out, const Tensor& noise, const Tensor& scale, const Tensor& center,
-         const Settings& settings) {
-    const int64_t actions = noise.size(2);
-    raw_log_std = out.narrow(2, actions, actions);
-    const Tensor log_std = raw_log_std.clamp(settings.log_std_min, settings.log_std_max);
-    spread = at::exp(log_std).mul_(noise);
-    const Tensor u = out.narrow(2, 0, actions) + spread;
-    squashed = at::tanh(u);
-    action = squashed * scale + center;
-    // log(1 - tanh^2 u) = 2 (log 2 - u - softplus(-2u)), which does not underflow for large |u|.
-    Tensor terms = at::softplus(u * -2).add_(u).mul_(2);
-    terms.sub_(log_std).sub_(noise * noise, 0.5);
-    constexpr double kConstant = -2 * std::numbers::ln2;
-    const double constant = kConstant - 0.5 * std::log(2 * std::numbers::pi);
-    log_prob = at::sum(terms, 2).add_(constant * static_cast<double>(actions));
-  }
-
-  // d/d (actor's output) of the first `rows` samples from d/d action [S, B, A] and d/d log_prob,
-  // a number per seed, [S, 1, 1].
-  Tensor backward(const Tensor& grad_action, const Tensor& grad_log_prob, const Tensor& scale,
-                  const Settings& settings) const {
-    const int64_t rows = grad_action.size(1);
-    const Tensor t = squashed.narrow(1, 0, rows);
-    const Tensor grad_u =
-        (t * t).neg_().add_(1).mul_(grad_action * scale).add_(t * grad_log_prob, 2);
-    Tensor grad_log_std = (grad_u * spread.narrow(1, 0, rows)).sub_(grad_log_prob);
-    const Tensor raw = raw_log_std.narrow(1, 0, rows);
-    grad_log_std.mul_((raw >= settings.log_std_min).logical_and_(raw <= settings.log_std_max));
-    return at::cat({grad_u, grad_log_std}, 2);
-  }
+  double discount, tau, target_entropy, learning_rate;
 };
 
 std::vector<int64_t> layer_sizes(int64_t inputs, IntArrayRef hidden, int64_t outputs) {
@@ -97,21 +58,18 @@ std::vector<int64_t> layer_sizes(int64_t inputs, IntArrayRef hidden, int64_t out
 class Updates {
  public:
   Updates(Columns columns, const Tensor& rows, TensorList actor, TensorList critic,
-          TensorList temperature, const Tensor& target, const Tensor& scale, const Tensor& center,
+          TensorList temperature, const Tensor& target, const SquashedGaussian& gaussian,
           IntArrayRef hidden, const Settings& settings, Precision precision)
       : columns_(columns),
         settings_(settings),
-        scale_(scale),
-        center_(center),
+        gaussian_(gaussian),
         seeds_(rows.size(1)),
         batch_(rows.size(2)),
         actor_(actor, "actor", seeds_, 1,
                layer_sizes(columns.observations, hidden, 2 * columns.actions), Activation::relu,
                precision),
         critic_(critic, "critic", seeds_, 2, critic_sizes(hidden), Activation::relu, precision),
-        target_flat_(like_critic(target)),
-        target_(layers_in(target, seeds_, 2, critic_sizes(hidden))),
-        target_weights_(target, target_, precision),
+        target_(like_critic(target), seeds_, 2, critic_sizes(hidden), settings.tau, precision),
         temperature_(temperature, "temperature", seeds_, 1, {1}, Activation::relu, precision) {}
 
   /// One update on rows [S, B, W] with noise [S, 2B, A]; if `metrics` is not null, the losses,
@@ -122,11 +80,11 @@ class Updates {
     const Tensor observations = columns_.observation(rows);
     const Tensor both = at::cat({observations, columns_.next_observation(rows)}, 1);
     const Tensor out = actor_.forward(both.unsqueeze(1)).squeeze(1);
-    const Sample sample(out, noise, scale_, center_, settings_);
+    const SquashedSample sample = squashed_sample(out, noise, gaussian_);
 
     const Tensor error = critic_error(rows, alpha, sample);
     critic_.backward((error * (2.0 / static_cast<double>(batch_))).unsqueeze(3));
-    critic_.step({settings_.learning_rate});
+    critic_.step({settings_.learning_rate}, &target_);
 
     const Tensor log_prob = sample.log_prob.narrow(1, 0, batch_);
     const Tensor actions = sample.action.narrow(1, 0, batch_);
@@ -138,8 +96,6 @@ class Updates {
     const Tensor entropy = -log_prob.mean(1, /*keepdim=*/true);
     temperature_.extra_gradient(0, {seeds_, 1}).copy_(entropy - settings_.target_entropy);
     temperature_.step({settings_.learning_rate});
-    target_flat_.lerp_(critic_.flat(), settings_.tau);
-    target_weights_.refresh();
     if (metrics != nullptr) {
       const Tensor critic_loss = at::sum((error * error).mean(2), 1);
       const Tensor actor_loss = (alpha * log_prob - at::amin(q, 1)).mean(1);
@@ -160,11 +116,11 @@ class Updates {
   }
 
   // Q(s, a) - [r + gamma (1 - terminated) (min Q'(s', a') - alpha log pi(a'|s'))], [S, 2, B].
-  Tensor critic_error(const Tensor& rows, const Tensor& alpha, const Sample& sample) {
+  Tensor critic_error(const Tensor& rows, const Tensor& alpha, const SquashedSample& sample) {
     const Tensor next_actions = sample.action.narrow(1, batch_, batch_);
     const Tensor following = at::cat({columns_.next_observation(rows), next_actions}, 2);
-    const Tensor next_q = mlp_forward(following.unsqueeze(1), target_weights_.weights(),
-                                      target_.biases, Activation::relu, nullptr)
+    const Tensor next_q = mlp_forward(following.unsqueeze(1), target_.product_weights(),
+                                      target_.layers().biases, Activation::relu, nullptr)
                               .squeeze(3);
     Tensor goal = at::minimum(next_q.select(1, 0), next_q.select(1, 1));
     goal.sub_(alpha * sample.log_prob.narrow(1, batch_, batch_));
@@ -175,26 +131,23 @@ class Updates {
   }
 
   // d/d (actor's output) of mean(alpha log pi - min Q), for s alone: the rows of s' have none.
-  Tensor actor_gradient(const Tensor& q, const Tensor& alpha, const Sample& sample) {
-    const Tensor lead = q.select(1, 0) - q.select(1, 1);
+  Tensor actor_gradient(const Tensor& q, const Tensor& alpha, const SquashedSample& sample) {
     // The smaller of the two takes the gradient; of equals each takes half, as in torch.amin.
-    const Tensor share = lead.sign().mul_(0.5).add_(0.5);  // of the second critic
-    const double each = -1.0 / static_cast<double>(batch_);
-    const Tensor grad_q = at::stack({(1 - share).mul_(each), share * each}, 1).unsqueeze(3);
+    const double each = 1.0 / static_cast<double>(batch_);
+    const Tensor half = at::full({}, 0.5, q.options());
+    const Tensor grad_q = at::heaviside(q.flip(1).sub_(q), half).mul_(-each).unsqueeze(3);
     const Tensor grad_action =
         critic_.backward_to_input(grad_q, {columns_.observations, columns_.actions}).squeeze(1);
-    const Tensor grad_log_prob = (alpha * -each).unsqueeze(2);
-    return sample.backward(grad_action, grad_log_prob, scale_, settings_);
+    const Tensor grad_log_prob = (alpha * each).unsqueeze(2);
+    return squashed_backward(sample, grad_action, grad_log_prob, gaussian_);
   }
 
   const Columns columns_;
   const Settings settings_;
-  const Tensor scale_, center_;
+  const SquashedGaussian gaussian_;
   const int64_t seeds_, batch_;
   TrainedStack actor_, critic_;
-  Tensor target_flat_;
-  const Layers target_;
-  ProductWeights target_weights_;
+  Followers target_;
   TrainedStack temperature_;
 };
 
@@ -217,7 +170,8 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
                       "sac_updates: got a ", t->scalar_type(), " tensor on ", t->device(),
                       "; all must be ", rows.scalar_type(), " on ", rows.device(), " as rows.");
   }
-  const Settings settings{discount, tau, target_entropy, learning_rate, log_std_min, log_std_max};
+  const Settings settings{discount, tau, target_entropy, learning_rate};
+  const SquashedGaussian gaussian{scale, center, log_std_min, log_std_max};
   const auto actor_sizes = layer_sizes(observations, hidden, 2 * actions);
   const auto critic_sizes = layer_sizes(observations + actions, hidden, 1);
   const std::vector<StackedState> states{{actor.vec(), segments_of(1, actor_sizes)},
@@ -232,7 +186,7 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
                     const Tensor group_rows = rows.narrow(1, first, count);
                     const Tensor group_noise = noise.narrow(1, first, count);
                     Updates updates({observations, actions}, group_rows, group[0], group[1],
-                                    group[2], group[3][0], scale, center, hidden, settings,
+                                    group[2], group[3][0], gaussian, hidden, settings,
                                     precision_from(precision));
                     metrics.emplace_back();
                     for (int64_t g = 0; g < rows.size(0); ++g) {

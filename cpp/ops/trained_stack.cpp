@@ -1,6 +1,5 @@
 #include "ops/trained_stack.h"
 
-#include <ATen/ops/_fused_adam.h>
 #include <c10/util/accumulate.h>
 
 namespace tom {
@@ -31,31 +30,43 @@ Layers layers_in(const Tensor& flat, int64_t seeds, int64_t members, IntArrayRef
   return layers;
 }
 
+Followers::Followers(const Tensor& flat, int64_t seeds, int64_t members, IntArrayRef sizes,
+                     double rate, Precision precision)
+    : flat_(flat),
+      rate_(rate),
+      layers_(layers_in(flat, seeds, members, sizes)),
+      product_weights_(flat, layers_, precision) {}
+
+void Followers::follow(const Tensor& leader, int64_t begin, int64_t end) {
+  average_in_place(flat_, leader, rate_, begin, end);
+  product_weights_.refresh(begin, end);
+}
+
 TrainedStack::TrainedStack(TensorList state, const char* name, int64_t seeds, int64_t members,
                            IntArrayRef sizes, Activation activation, Precision precision)
     : activation_(activation) {
   TORCH_CHECK_VALUE(state.size() == 5, name, " has ", state.size(),
                     " tensors; it must be [flat, gradient, exp_avg, exp_avg_sq, step].");
-  flat_ = state[0], gradient_ = state[1], exp_avg_ = state[2], exp_avg_sq_ = state[3];
-  step_ = state[4];
+  state_ = {state[0], state[1], state[2], state[3], state[4]};
+  const Tensor &flat = state_.flat, &step = state_.step;
   for (size_t l = 0; l + 1 < sizes.size(); ++l) {
     layers_end_ += seeds * members * (sizes[l] + 1) * sizes[l + 1];
   }
   for (const Tensor& vector : state.slice(0, 4)) {
     TORCH_CHECK_VALUE(
-        vector.dim() == 1 && vector.is_contiguous() && vector.numel() == flat_.numel() &&
+        vector.dim() == 1 && vector.is_contiguous() && vector.numel() == flat.numel() &&
             vector.numel() >= layers_end_ && at::isFloatingType(vector.scalar_type()) &&
-            vector.scalar_type() == flat_.scalar_type() && vector.device() == flat_.device(),
+            vector.scalar_type() == flat.scalar_type() && vector.device() == flat.device(),
         name, " has a ", vector.scalar_type(), " tensor of shape ", vector.sizes(), " on ",
         vector.device(), "; its first four must be contiguous vectors of ", "one length, at least ",
         layers_end_, ", one floating-point type and one ", "device.");
   }
-  TORCH_CHECK_VALUE(step_.dim() == 0 && step_.scalar_type() == at::kFloat, name, "'s step is ",
-                    step_.scalar_type(), " of shape ", step_.sizes(),
+  TORCH_CHECK_VALUE(step.dim() == 0 && step.scalar_type() == at::kFloat, name, "'s step is ",
+                    step.scalar_type(), " of shape ", step.sizes(),
                     "; it must be a float32 scalar.");
-  layers_ = layers_in(flat_, seeds, members, sizes);
-  gradients_ = layers_in(gradient_, seeds, members, sizes);
-  product_weights_.emplace(flat_, layers_, precision);
+  layers_ = layers_in(flat, seeds, members, sizes);
+  gradients_ = layers_in(state_.gradient, seeds, members, sizes);
+  product_weights_.emplace(flat, layers_, precision);
 }
 
 Tensor TrainedStack::forward(const Tensor& x) {
@@ -81,20 +92,19 @@ Tensor TrainedStack::backward_to_input(const Tensor& grad_out, InputColumns colu
                       activation_, columns, nullptr, row_gradients_);
 }
 
-void TrainedStack::step(const AdamSettings& settings) {
-  step_.add_(1);
-  at::_fused_adam_({flat_}, {gradient_}, {exp_avg_}, {exp_avg_sq_}, {}, {step_},
-                   settings.learning_rate, /*beta1=*/0.9, /*beta2=*/0.999, settings.weight_decay,
-                   /*eps=*/1e-8, /*amsgrad=*/false, /*maximize=*/false);
-  product_weights_->refresh();
+void TrainedStack::step(const AdamSettings& settings, Followers* followers) {
+  adam_step(state_, settings, [&](int64_t begin, int64_t end) {
+    product_weights_->refresh(begin, end);
+    if (followers != nullptr) followers->follow(state_.flat, begin, end);
+  });
 }
 
 Tensor TrainedStack::extra(int64_t offset, IntArrayRef shape) const {
-  return view_at(flat_, layers_end_ + offset, shape);
+  return view_at(state_.flat, layers_end_ + offset, shape);
 }
 
 Tensor TrainedStack::extra_gradient(int64_t offset, IntArrayRef shape) const {
-  return view_at(gradient_, layers_end_ + offset, shape);
+  return view_at(state_.gradient, layers_end_ + offset, shape);
 }
 
 }  // namespace tom

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "ops/adam.h"
 #include "ops/mlp.h"
 #include "ops/precision.h"
 
@@ -14,9 +15,25 @@ namespace tom {
 /// [S, M, in, out] and the biases [S, M, out], as `tom.networks.StackedMLP` lays them out.
 Layers layers_in(const at::Tensor& flat, int64_t seeds, int64_t members, at::IntArrayRef sizes);
 
-/// Adam's settings; its other constants are torch.optim.Adam's defaults.
-struct AdamSettings {
-  double learning_rate, weight_decay = 0.0;
+/// Networks that follow others of their shape: each step moves them a share `rate` of the way.
+class Followers {
+ public:
+  /// `flat` holds the layers alone, as `layers_in` makes them.
+  Followers(const at::Tensor& flat, int64_t seeds, int64_t members, at::IntArrayRef sizes,
+            double rate, Precision precision);
+
+  /// Moves the parameters [begin, end) towards those of `leader`, on the calling thread alone where
+  /// that is the CPU.
+  void follow(const at::Tensor& leader, int64_t begin, int64_t end);
+
+  const Layers& layers() const { return layers_; }
+  const std::vector<at::Tensor>& product_weights() const { return product_weights_.weights(); }
+
+ private:
+  at::Tensor flat_;
+  double rate_;
+  Layers layers_;
+  ProductWeights product_weights_;
 };
 
 /// A stack of S x M networks with its optimiser. All parameters are one vector: the layers, and
@@ -41,22 +58,22 @@ class TrainedStack {
   /// From d/d output to the gradient in some columns of the last x; the parameters have none.
   at::Tensor backward_to_input(const at::Tensor& grad_out, InputColumns columns);
 
-  /// One Adam step along the gradient vector.
-  void step(const AdamSettings& settings);
+  /// One Adam step along the gradient vector, and one of the networks that follow these, if any.
+  void step(const AdamSettings& settings, Followers* followers = nullptr);
 
   /// Views into the flat vector and into the gradient, of `shape` = [S, M, ...], at an offset from
   /// the end of the layers.
   at::Tensor extra(int64_t offset, at::IntArrayRef shape) const;
   at::Tensor extra_gradient(int64_t offset, at::IntArrayRef shape) const;
 
-  const at::Tensor& flat() const { return flat_; }
+  const at::Tensor& flat() const { return state_.flat; }
   const Layers& layers() const { return layers_; }
   const std::vector<at::Tensor>& product_weights() const { return product_weights_->weights(); }
   Layers& gradients() { return gradients_; }
   const Hiddens& hiddens() const { return hiddens_; }  ///< of the last pass
 
  private:
-  at::Tensor flat_, gradient_, exp_avg_, exp_avg_sq_, step_;
+  AdamState state_;
   Layers layers_, gradients_;
   std::optional<ProductWeights> product_weights_;
   Activation activation_;

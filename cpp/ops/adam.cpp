@@ -1,0 +1,113 @@
+#include "ops/adam.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/_fused_adam.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "ops/cpu_kernels.h"
+#include "ops/vectorized.h"
+
+namespace tom {
+namespace {
+
+using Follow = c10::function_ref<void(int64_t, int64_t)>;
+
+constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8;
+constexpr int64_t kStretch = 1 << 10;       // numbers: five such vectors stay in the first level
+constexpr int64_t kParallelWork = 1 << 14;  // numbers worth waking another thread for
+
+template <typename T>
+void kernel(const AdamState& state, const AdamSettings& settings, Follow follow) {
+  using V = at::vec::Vectorized<T>;
+  const double step = *state.step.mutable_data_ptr<float>() += 1;
+  const V rate(static_cast<T>(settings.learning_rate / (1 - std::pow(kBeta1, step))));
+  const V root(static_cast<T>(1 / std::sqrt(1 - std::pow(kBeta2, step))));
+  const V decay(static_cast<T>(settings.weight_decay)), eps(static_cast<T>(kEps));
+  const V rest1(static_cast<T>(1 - kBeta1)), beta2(static_cast<T>(kBeta2));
+  const V rest2(static_cast<T>(1 - kBeta2));
+  T* flat = state.flat.mutable_data_ptr<T>();
+  const T* gradient = state.gradient.const_data_ptr<T>();
+  T* exp_avg = state.exp_avg.mutable_data_ptr<T>();
+  T* exp_avg_sq = state.exp_avg_sq.mutable_data_ptr<T>();
+  const auto update = [&](int64_t i, int64_t n) {
+    const V p = V::loadu(flat + i, n);
+    const V g = at::vec::fmadd(p, decay, V::loadu(gradient + i, n));
+    const V before = V::loadu(exp_avg + i, n), before_sq = V::loadu(exp_avg_sq + i, n);
+    const V mean = at::vec::fmadd(rest1, g - before, before);
+    const V square = at::vec::fmadd(rest2, g * g, beta2 * before_sq);
+    const V denominator = at::vec::fmadd(square.sqrt(), root, eps);
+    mean.store(exp_avg + i, n);
+    square.store(exp_avg_sq + i, n);
+    (p - rate * mean / denominator).store(flat + i, n);
+  };
+  at::parallel_for(0, state.flat.numel(), kParallelWork, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end; first += kStretch) {
+      const int64_t last = std::min(first + kStretch, end);
+      int64_t i = first;
+      for (; i + V::size() <= last; i += V::size()) update(i, V::size());
+      if (i < last) update(i, last - i);
+      follow(first, last);
+    }
+  });
+}
+
+template <typename T>
+void average_kernel(T* average, const T* values, double rate, int64_t n) {
+  using V = at::vec::Vectorized<T>;
+  const V share(static_cast<T>(rate));
+  const auto move = [&](int64_t i, int64_t count) {
+    const V before = V::loadu(average + i, count);
+    at::vec::fmadd(share, V::loadu(values + i, count) - before, before).store(average + i, count);
+  };
+  int64_t i = 0;
+  for (; i + V::size() <= n; i += V::size()) move(i, V::size());
+  if (i < n) move(i, n - i);
+}
+
+// For tests: a step, with an average that follows.
+void checked_adam_step(at::TensorList trained, const at::Tensor& average, double learning_rate,
+                       double weight_decay, double rate) {
+  TORCH_CHECK_VALUE(trained.size() == 5 && average.sizes() == trained[0].sizes(), "adam_step: got ",
+                    trained.size(), " tensors and an average of shape ", average.sizes(),
+                    "; there must be five, and an average as the first.");
+  const AdamState state{trained[0], trained[1], trained[2], trained[3], trained[4]};
+  adam_step(state, {learning_rate, weight_decay}, [&](int64_t begin, int64_t end) {
+    average_in_place(average, state.flat, rate, begin, end);
+  });
+}
+
+}  // namespace
+
+void adam_step(const AdamState& state, const AdamSettings& settings, Follow follow) {
+  if (takes_float_kernels(state.flat)) {
+    return state.flat.scalar_type() == at::kFloat ? kernel<float>(state, settings, follow)
+                                                  : kernel<double>(state, settings, follow);
+  }
+  at::Tensor step = state.step;
+  step.add_(1);
+  at::_fused_adam_({state.flat}, {state.gradient}, {state.exp_avg}, {state.exp_avg_sq}, {}, {step},
+                   settings.learning_rate, kBeta1, kBeta2, settings.weight_decay, kEps,
+                   /*amsgrad=*/false, /*maximize=*/false);
+  follow(0, state.flat.numel());
+}
+
+void average_in_place(at::Tensor average, const at::Tensor& values, double rate, int64_t begin,
+                      int64_t end) {
+  const int64_t n = end - begin;
+  if (!takes_float_kernels(average)) {
+    average.narrow(0, begin, n).lerp_(values.narrow(0, begin, n), rate);
+  } else if (average.scalar_type() == at::kFloat) {
+    average_kernel(average.mutable_data_ptr<float>() + begin,
+                   values.const_data_ptr<float>() + begin, rate, n);
+  } else {
+    average_kernel(average.mutable_data_ptr<double>() + begin,
+                   values.const_data_ptr<double>() + begin, rate, n);
+  }
+}
+
+TORCH_LIBRARY_IMPL(tom, CompositeExplicitAutograd, m) { m.impl("adam_step", checked_adam_step); }
+
+}  // namespace tom
