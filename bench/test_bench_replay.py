@@ -27,46 +27,62 @@ SIZES = [100_000, 1_000_000]
 # Torch's threads keep their processors busy for some milliseconds after their last work, which
 # would slow down whatever is timed next. So what uses one thread takes its turns in blocks, and
 # what uses several in blocks between them.
-BLOCK = 20
+BLOCK = 50
 QUIET_SECONDS = 0.01
 
 
 @pytest.fixture
 def compare(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Time a call against baselines, print the ratios, and leave the call to pytest-benchmark."""
+    """Time a call against each baseline, print the ratios, and leave it to pytest-benchmark.
+
+    A baseline alternates with the call alone, so that each pays for what the other, and nothing
+    else, leaves in the caches.
+    """
 
     def run(
         call: Callable[[], Any],
         baselines: dict[str, Callable[[], Any]],
-        rounds: int = 60,
-        warm_each: int = 1,
+        rounds: int = 100,
+        before_each: Callable[[], Any] | None = None,
     ) -> None:
-        default = torch.get_num_threads()
-        alone = {"tom": call, **baselines}
-        shared = {name: c for name, c in baselines.items() if name.startswith("torch")}
-        times: dict[str, list[list[float]]] = {name: [[], []] for name in alone}
-        for _ in range(rounds // BLOCK):
-            for i, (threads, group) in enumerate([(1, alone), (default, shared)]):
-                torch.set_num_threads(threads)
-                end = time.perf_counter() + QUIET_SECONDS
-                while time.perf_counter() < end:  # not asleep, so that the clock stays up
-                    pass
-                calls = list(group.values())
-                medians = alternate(*calls, rounds=BLOCK, warm_each=warm_each) if calls else []
-                for name, seconds in zip(group, medians, strict=True):
-                    times[name][i].append(seconds)
-        torch.set_num_threads(default)
-        best = {name: min(median(t) for t in both if t) for name, both in times.items()}
-        ours = best.pop("tom")
-        lines = [f"\n  tom {ours * 1e6:10.1f} us"]
-        for name, theirs in best.items():
-            lines.append(f"  {name} {theirs * 1e6:10.1f} us   ratio {theirs / ours:5.1f}")
+        lines = []
+        for name, baseline in baselines.items():
+            ours, theirs = compare_two(
+                call, baseline, name.startswith("torch"), rounds, before_each
+            )
+            lines.append(
+                f"  tom {ours * 1e6:9.1f} us   {name} {theirs * 1e6:9.1f} us"
+                f"   ratio {theirs / ours:5.1f}"
+            )
             benchmark.extra_info[name] = theirs / ours
         with capsys.disabled():
-            print("\n".join(lines))
+            print("\n" + "\n".join(lines))
         benchmark(call)
 
     return run
+
+
+def compare_two(
+    call: Callable[[], Any],
+    baseline: Callable[[], Any],
+    uses_threads: bool,
+    rounds: int,
+    before_each: Callable[[], Any] | None,
+) -> tuple[float, float]:
+    """Median seconds of both with one thread; the baseline's with torch's default if less."""
+    default = torch.get_num_threads()
+    times: dict[int, list[list[float]]] = {1: [], default: []}
+    for _ in range(rounds // BLOCK):
+        for threads in {1, default} if uses_threads else {1}:
+            torch.set_num_threads(threads)
+            end = time.perf_counter() + QUIET_SECONDS
+            while time.perf_counter() < end:  # not asleep, so that the clock stays up
+                pass
+            pair = [call, baseline] if threads == 1 else [baseline]
+            times[threads].append(alternate(*pair, rounds=BLOCK, before_each=before_each))
+    torch.set_num_threads(default)
+    ours = median(pair[0] for pair in times[1])
+    return ours, min(median(pair[-1] for pair in of) for of in times.values() if of)
 
 
 class Case:
@@ -102,22 +118,39 @@ def cpprb_buffer(n: int, width: int) -> Any | None:
     return buffer
 
 
-@pytest.mark.parametrize("warm_each", [2, 1], ids=["warm tree", "cold tree"])
-@pytest.mark.parametrize("n", SIZES)
-def test_set_all_weights(compare: Any, n: int, warm_each: int) -> None:
-    """Rewrites take turns between two trees: after one warming call the next tree is still cold.
+class OtherWork:
+    """Reads and writes more memory than the caches hold, as a training step may."""
 
-    A rewrite between other work, as in training, meets a cold one; the baselines' memory is warm
-    either way.
-    """
+    def __init__(self) -> None:
+        self.numbers = np.zeros(1 << 23)
+
+    def __call__(self) -> None:
+        self.numbers += 1.0
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_set_all_weights(compare: Any, n: int) -> None:
     case = Case(n)
     baselines: dict[str, Callable[[], Any]] = {"torch cumsum": case.torch_set}
     if (peer := cpprb_buffer(n, 1)) is not None:
         idx, w = np.arange(n), case.weights.numpy()
         baselines["cpprb"] = lambda: peer.update_priorities(idx, w)
     target = torch.empty(n, dtype=torch.float64)
-    baselines["copy of the weights as float64"] = lambda: target.copy_(case.weights)
-    compare(lambda: case.buffer.set_weights(case.weights), baselines, warm_each=warm_each)
+    baselines["copy to float64"] = lambda: target.copy_(case.weights)
+    compare(lambda: case.buffer.set_weights(case.weights), baselines)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_set_all_weights_after_other_work(compare: Any, n: int) -> None:
+    """With nothing in the caches, for either side: the memory sets the pace."""
+    case = Case(n)
+    target = torch.empty(n, dtype=torch.float64)
+    compare(
+        lambda: case.buffer.set_weights(case.weights),
+        {"torch cumsum": case.torch_set, "copy to float64": lambda: target.copy_(case.weights)},
+        rounds=50,
+        before_each=OtherWork(),
+    )
 
 
 @pytest.mark.parametrize("k", [256, 100_000])
@@ -125,7 +158,7 @@ def test_set_all_weights(compare: Any, n: int, warm_each: int) -> None:
 def test_draw(compare: Any, n: int, k: int) -> None:
     case = Case(n)
     baselines = {"torch rand + searchsorted": lambda: case.torch_draw(k)}
-    compare(lambda: case.buffer.draw(k), baselines, rounds=200 if k == 256 else 60)
+    compare(lambda: case.buffer.draw(k), baselines, rounds=400 if k == 256 else 50)
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -137,7 +170,7 @@ def test_draw_and_gather_256_rows(compare: Any, n: int) -> None:
     }
     if (peer := cpprb_buffer(n, WIDTH)) is not None:
         baselines["cpprb"] = lambda: peer.sample(256, beta=0.4)
-    compare(lambda: case.buffer.sample(256), baselines, rounds=200)
+    compare(lambda: case.buffer.sample(256), baselines, rounds=400)
 
 
 @pytest.mark.parametrize("n", [10_000, *SIZES])
@@ -157,7 +190,7 @@ def test_update_256_weights(compare: Any, n: int) -> None:
             peer.update_priorities(idx.numpy(), w.numpy())
 
         baselines["cpprb"] = peer_update
-    compare(update, baselines, rounds=200)
+    compare(update, baselines, rounds=400)
 
 
 def test_memory_bandwidth(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,7 +201,6 @@ def test_memory_bandwidth(benchmark: Any, capsys: pytest.CaptureFixture[str]) ->
         lambda: case.buffer.set_weights(case.weights),
         lambda: target.copy_(source),
         rounds=30,
-        warm_each=True,
     )
     rates = 8 * case.n / ours, 8 * len(source) / copy
     with capsys.disabled():

@@ -12,7 +12,7 @@ def alternate(
     *calls: Callable[[], object],
     rounds: int = 100,
     seconds: float = math.inf,
-    warm_each: int = 0,
+    before_each: Callable[[], object] | None = None,
 ) -> list[float]:
     """Median seconds of each call, made in turns (A B A B …) so that all meet the same conditions.
 
@@ -20,15 +20,14 @@ def alternate(
         calls: what to time.
         rounds: timed calls of each, after a tenth as many untimed ones.
         seconds: stop after this time, though not before ten timed calls of each.
-        warm_each: precede every timed call by so many untimed ones of its own, so that none pays
-            for what the others left in the caches.
+        before_each: called untimed before every timed call.
     """
     times: list[list[float]] = [[] for _ in calls]
     end = time.perf_counter() + seconds
     for round_ in range(rounds + rounds // 10):
         for call, record in zip(calls, times, strict=True):
-            for _ in range(warm_each):
-                call()
+            if before_each is not None:
+                before_each()
             start = time.perf_counter()
             call()
             if round_ >= rounds // 10:

@@ -247,9 +247,26 @@ def test_weights_are_kept_exactly(n: int, odd: list[float]) -> None:
     assert torch.equal(whole.draw(1000), points.draw(1000))
 
 
+@pytest.mark.parametrize("weight", [3e38, 2.0**-126, 2.0**-149, -0.0])
+@pytest.mark.parametrize("many", [True, False])
+def test_float32_weights_at_the_ends_of_their_range(weight: float, many: bool) -> None:
+    """Sums of the largest exceed float32; the smallest are below its normal numbers."""
+    w = torch.zeros(1000)
+    w[5::7] = 1.0
+    (w if many else w[300:301])[::3] = weight
+    single, double = ReplayBuffer(1000, 1), ReplayBuffer(1000, 1)
+    for buffer, weights in ((single, w), (double, w.double())):
+        buffer.append(torch.zeros(1000, 1))
+        buffer.set_weights(weights)
+        assert torch.equal(buffer.weights, w.double())
+    assert single.total_weight == double.total_weight
+    assert single.total_weight == pytest.approx(w.double().sum().item(), rel=1e-12)
+    assert torch.equal(single.draw(1000), double.draw(1000))
+
+
 @pytest.mark.parametrize(
     "bad, dtype",
-    [(bad, torch.float32) for bad in (-0.1, -1.0, float("nan"), float("inf"))]
+    [(bad, torch.float32) for bad in (-0.1, -1.0, -3e38, -1e-45, float("nan"), float("inf"))]
     + [(bad, torch.float64) for bad in (-0.1, -1.0, -1e-300, float("nan"), float("inf"), 1e300)],
 )
 def test_one_bad_weight_among_many_is_found(bad: float, dtype: torch.dtype) -> None:

@@ -11,12 +11,28 @@ namespace {
 
 using EightFloats [[gnu::vector_size(32)]] = float;
 using Sixteen [[gnu::vector_size(64)]] = std::uint32_t;
-using EightFlags [[gnu::vector_size(64)]] = std::int64_t;  // what a comparison of doubles gives
+using SixteenFlags [[gnu::vector_size(64)]] = std::int32_t;  // what a comparison of words gives
+using EightFlags [[gnu::vector_size(64)]] = std::int64_t;    // and one of doubles
 
 constexpr double kSmallestNormal = std::numeric_limits<float>::min();
 constexpr std::uint32_t kNormalFrom = 0x00800000;  // the bits of float32 numbers
-constexpr std::uint32_t kInfinite = 0x7f800000;
-constexpr std::size_t kAhead = 512;  // leaves between the prefetch and the store
+constexpr std::size_t kAtOnce = kFan * kBlock;     // leaves below a node
+constexpr std::size_t kAhead = 512;                // leaves between the prefetch and the store
+
+// Numbers that are 2^-896 times as large as the float32 numbers they are made of: the bits of a
+// double that come after the sign, of which the exponent is that of the float. Nothing is shuffled,
+// as a conversion would; sums are rounded as if they were not scaled. A bad float gives a large
+// number, as its sign becomes a bit of the exponent, and infinity and NaN are numbers from 2^128
+// on.
+constexpr double kScale = 0x1p896;
+constexpr double kGoodScaled = 0x1p128 / kScale;
+static_assert(std::endian::native == std::endian::little);
+Eight scaled_neighbour_sums(const Sixteen& words) {
+  const auto two = reinterpret_cast<EightWords>(words);
+  constexpr std::uint64_t kMantissaAndExponent = 0x1fffffffe0000000;
+  return reinterpret_cast<Eight>(two << 29 & kMantissaAndExponent) +
+         reinterpret_cast<Eight>(two >> 3 & kMantissaAndExponent);
+}
 
 // (GCC 12 converts vectors of this size in four parts when it is left to __builtin_convertvector.)
 Eight widened(const EightFloats& w) {
@@ -32,6 +48,19 @@ EightFloats narrowed(const Eight& w) {
 #else
   return __builtin_convertvector(w, EightFloats);
 #endif
+}
+
+Sixteen smaller(const Sixteen& a, const Sixteen& b) { return a < b ? a : b; }
+
+// One less, which makes of 0 the largest word.
+Sixteen less_one(const Sixteen& words) { return words - 1U; }
+
+// These leaves were last touched two rewrites ago. A store does not wait for them, but it fills the
+// store buffer; so it asks for a line further on, beyond the last leaf too.
+void store_line(const Sixteen& words, std::uint32_t* leaves) {
+  const auto ahead = reinterpret_cast<std::uintptr_t>(leaves) + kAhead * sizeof *leaves;
+  __builtin_prefetch(reinterpret_cast<const void*>(ahead), /*rw=*/1);
+  std::memcpy(leaves, &words, sizeof words);
 }
 
 bool all(const EightFlags& flags) {
@@ -51,6 +80,16 @@ unsigned equal(const Eight& a, const Eight& b) {
 #endif
 }
 
+bool any(const SixteenFlags& flags) {
+#ifdef TOM_VECTOR_LOADS
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(flags)) != 0;
+#else
+  bool any = false;
+  for (std::size_t i = 0; i < kBlock; ++i) any = any || flags[i] != 0;
+  return any;
+#endif
+}
+
 // The words whose bit is set, and `other` elsewhere.
 Sixteen choose(unsigned bits, const Sixteen& words, std::uint32_t other) {
 #ifdef TOM_VECTOR_LOADS
@@ -59,7 +98,7 @@ Sixteen choose(unsigned bits, const Sixteen& words, std::uint32_t other) {
                                                          reinterpret_cast<__m512i>(words)));
 #else
   Sixteen chosen = words;
-  for (std::size_t i = 0; i < kFan; ++i) {
+  for (std::size_t i = 0; i < kBlock; ++i) {
     if ((bits >> i & 1) == 0) chosen[i] = other;
   }
   return chosen;
@@ -69,7 +108,7 @@ Sixteen choose(unsigned bits, const Sixteen& words, std::uint32_t other) {
 }  // namespace
 
 Leaves::Leaves(std::size_t capacity)
-    : leaves_((capacity + kFan - 1) / kFan * kFan), wide_((capacity + kFan - 1) / kFan * kFan) {}
+    : leaves_(divide_up(capacity, kBlock) * kBlock), wide_(divide_up(capacity, kBlock) * kBlock) {}
 
 // The word for a weight: kWide unless a normal float32 or 0 equals it. (A subnormal one would read
 // as 0 in a thread that flushes those.)
@@ -96,71 +135,71 @@ void Leaves::store_if_unset(std::size_t slot, double weight) {
   leaf(slot).compare_exchange_strong(unset, word, std::memory_order_acq_rel);
 }
 
-// Whole eights of blocks, as far as there are any. Returns the number of weights done: 0 if one may
-// be bad, is -0.0, or equals a subnormal float32, for which the caller looks at each.
-template <class T>
-std::size_t Leaves::assign_whole_eights(std::span<const T> weights, double* sums) {
-  std::uint32_t* const leaves = leaves_.data();
-  double* const wide = wide_.data();
-  const std::size_t full = weights.size() / (8 * kFan) * (8 * kFan);
-  // Of words: the bits of floats that are not negative order as the floats do; those of negative
-  // ones are above them all. The smallest is of those that are not 0, less 1.
-  Sixteen largest = {}, smallest = ~Sixteen{};
-  EightWords signs = {};  // of doubles
+// The weights below whole nodes, as far as there are any. Returns their number: 0 if one may be
+// bad, is -0.0, or equals a subnormal float32, for which the caller looks at each.
+std::size_t Leaves::assign_whole_nodes(std::span<const float> weights, const Level& sums) {
+  const std::size_t full = weights.size() / kAtOnce * kAtOnce;
   EightFlags good = ~EightFlags{};
-  const auto assign_block = [&](std::size_t at) {
-    const T* const from = weights.data() + at;
-    // These leaves were last touched two rewrites ago; a store does not wait for them, but it fills
-    // the store buffer.
-    __builtin_prefetch(leaves + at + kAhead, /*rw=*/1);
-    Eight low, high;
-    Sixteen words;
-    if constexpr (std::is_same_v<T, float>) {
-      EightFloats narrow_low, narrow_high;
-      std::memcpy(&narrow_low, from, sizeof narrow_low);
-      std::memcpy(&narrow_high, from + 8, sizeof narrow_high);
-      low = widened(narrow_low);
-      high = widened(narrow_high);
-      std::memcpy(&words, from, sizeof words);
-      largest = words > largest ? words : largest;
-    } else {
-      std::memcpy(&low, from, sizeof low);
-      std::memcpy(&high, from + 8, sizeof high);
+  Sixteen smallest = ~Sixteen{};
+  for (std::size_t at = 0; at < full; at += kAtOnce) {
+    std::array<Sixteen, kFan> words;
+    std::memcpy(&words, weights.data() + at, sizeof words);
+    std::array<Eight, kFan> pairs;
+    Sixteen least = words[0];
+    for (std::size_t i = 0; i < kFan; ++i) {
+      store_line(words[i], leaves_.data() + at + i * kBlock);
+      pairs[i] = scaled_neighbour_sums(words[i]);
+      least = smaller(words[i], least);
+    }
+    const Eight totals = block_sums(pairs);
+    good &= totals < kGoodScaled;
+    sums.set(at / kAtOnce, totals * kScale);
+    if (any(least < kNormalFrom)) {
+      for (const Sixteen& w : words) smallest = smaller(less_one(w), smallest);
+    }
+  }
+  return all(good) && !any(smallest < kNormalFrom - 1) ? full : 0;
+}
+
+std::size_t Leaves::assign_whole_nodes(std::span<const double> weights, const Level& sums) {
+  const std::size_t full = weights.size() / kAtOnce * kAtOnce;
+  EightWords signs = {};
+  EightFlags good = ~EightFlags{};
+  Sixteen smallest = ~Sixteen{};
+  for (std::size_t at = 0; at < full; at += kAtOnce) {
+    std::array<Eight, kFan> pairs;
+    for (std::size_t i = 0; i < kFan; ++i) {
+      const std::size_t slot = at + i * kBlock;
+      Eight low, high;
+      std::memcpy(&low, weights.data() + slot, sizeof low);
+      std::memcpy(&high, weights.data() + slot + 8, sizeof high);
       signs |= reinterpret_cast<EightWords>(low) | reinterpret_cast<EightWords>(high);
       const EightFloats narrow_low = narrowed(low), narrow_high = narrowed(high);
       const unsigned exact = equal(widened(narrow_low), low) | equal(widened(narrow_high), high)
                                                                    << 8;
       const auto both = __builtin_shufflevector(narrow_low, narrow_high, 0, 1, 2, 3, 4, 5, 6, 7, 8,
                                                 9, 10, 11, 12, 13, 14, 15);
-      words = choose(exact, reinterpret_cast<Sixteen>(both), kWide);
+      const Sixteen words = choose(exact, reinterpret_cast<Sixteen>(both), kWide);
       if (exact != 0xffff) {
-        std::memcpy(wide + at, &low, sizeof low);
-        std::memcpy(wide + at + 8, &high, sizeof high);
+        std::memcpy(wide_.data() + slot, &low, sizeof low);
+        std::memcpy(wide_.data() + slot + 8, &high, sizeof high);
       }
+      smallest = smaller(less_one(words), smallest);
+      store_line(words, leaves_.data() + slot);
+      pairs[i] = neighbour_sums(low, high);
     }
-    const Sixteen less = words - 1U;
-    smallest = less < smallest ? less : smallest;
-    words = words == 0U ? Sixteen{} + kZero : words;
-    std::memcpy(leaves + at, &words, sizeof words);
-    return low + high;
-  };
-  for (std::size_t at = 0; at < full; at += 8 * kFan) {
-    std::array<Eight, 8> halves;
-    for (std::size_t i = 0; i < 8; ++i) halves[i] = assign_block(at + i * kFan);
-    const Eight eight = replay::block_sums(halves);
-    good &= eight <= kMaxWeight;
-    std::memcpy(sums + at / kFan, &eight, sizeof eight);
+    const Eight totals = block_sums(pairs);
+    good &= totals <= kMaxWeight;
+    sums.set(at / kAtOnce, totals);
   }
-  bool usual = all(good & (reinterpret_cast<EightFlags>(signs) >= 0));
-  for (std::size_t i = 0; i < kFan; ++i) {
-    usual = usual && smallest[i] >= kNormalFrom - 1 && largest[i] < kInfinite;
-  }
+  const bool usual =
+      all(good & (reinterpret_cast<EightFlags>(signs) >= 0)) && !any(smallest < kNormalFrom - 1);
   return usual ? full : 0;
 }
 
 template <class T>
-bool Leaves::assign(std::span<const T> weights, std::size_t used, double* block_sums) {
-  const std::size_t done = assign_whole_eights(weights, block_sums);
+bool Leaves::assign(std::span<const T> weights, std::size_t used, const Level& sums) {
+  const std::size_t done = assign_whole_nodes(weights, sums);
   for (std::size_t slot = done; slot < weights.size(); ++slot) {
     const auto w = static_cast<double>(weights[slot]);
     if (!is_weight(w)) return false;
@@ -170,26 +209,31 @@ bool Leaves::assign(std::span<const T> weights, std::size_t used, double* block_
     leaves_[slot] = 0;
     if (wide_[slot] != 0.0) wide_[slot] = 0.0;  // (looks first, as it may never have been touched)
   }
-  for (std::size_t block = done / kFan; block * kFan < used; ++block) {
-    block_sums[block] = sum(block);
+  for (std::size_t node = done / kAtOnce; node * kAtOnce < used; ++node) {
+    Eight totals = {};
+    for (std::size_t i = 0; i < kFan; ++i) {
+      const std::size_t block = node * kFan + i;
+      if (block * kBlock < used) totals[i] = sum(block);
+    }
+    sums.set(node, totals);
   }
   return true;
 }
 
-template bool Leaves::assign(std::span<const float>, std::size_t, double*);
-template bool Leaves::assign(std::span<const double>, std::size_t, double*);
+template bool Leaves::assign(std::span<const float>, std::size_t, const Level&);
+template bool Leaves::assign(std::span<const double>, std::size_t, const Level&);
 
 #ifdef TOM_VECTOR_LOADS
 
 inline Leaves::Halves Leaves::load_block(std::size_t block) const {
-  const __m512i words = relaxed_sixteen(leaves_.data() + block * kFan);
+  const __m512i words = relaxed_sixteen(leaves_.data() + block * kBlock);
   const __m512 narrow = _mm512_castsi512_ps(words);
   Halves w{_mm512_cvtps_pd(_mm512_castps512_ps256(narrow)),
            _mm512_cvtps_pd(_mm512_extractf32x8_ps(narrow, 1))};
   const unsigned wide = _mm512_cmpeq_epi32_mask(words, _mm512_set1_epi32(kWide));
   if (wide) {
     std::atomic_thread_fence(std::memory_order_acquire);
-    const double* const from = wide_.data() + block * kFan;
+    const double* const from = wide_.data() + block * kBlock;
     w.low = _mm512_mask_mov_pd(w.low, static_cast<__mmask8>(wide), relaxed_eight(from));
     w.high = _mm512_mask_mov_pd(w.high, static_cast<__mmask8>(wide >> 8), relaxed_eight(from + 8));
   }
@@ -198,31 +242,31 @@ inline Leaves::Halves Leaves::load_block(std::size_t block) const {
 
 double Leaves::sum(std::size_t block) const {
   const Halves w = load_block(block);
-  return block_sum(w.low + w.high);
+  return block_sum(neighbour_sums(w.low, w.high));
 }
 
 inline std::int64_t Leaves::find_in_block(std::size_t block, double target) const {
   const Halves w = load_block(block);
   const std::size_t i = covering(w.low, w.high, target);
-  return i < kFan ? static_cast<std::int64_t>(block * kFan + i) : -1;
+  return i < kBlock ? static_cast<std::int64_t>(block * kBlock + i) : -1;
 }
 
 #else
 
 double Leaves::sum(std::size_t block) const {
-  Eight w;
+  Eight pairs;
   for (std::size_t i = 0; i < 8; ++i) {
-    w[i] = load(block * kFan + i);
-    w[i] += load(block * kFan + i + 8);
+    const std::size_t slot = block * kBlock + 2 * i;
+    pairs[i] = load(slot) + load(slot + 1);
   }
-  return block_sum(w);
+  return block_sum(pairs);
 }
 
 inline std::int64_t Leaves::find_in_block(std::size_t block, double target) const {
-  std::array<double, kFan> w;
-  for (std::size_t i = 0; i < kFan; ++i) w[i] = load(block * kFan + i);
+  std::array<double, kBlock> w;
+  for (std::size_t i = 0; i < kBlock; ++i) w[i] = load(block * kBlock + i);
   const std::size_t i = covering(w, target);
-  return i < kFan ? static_cast<std::int64_t>(block * kFan + i) : -1;
+  return i < kBlock ? static_cast<std::int64_t>(block * kBlock + i) : -1;
 }
 
 #endif

@@ -5,8 +5,9 @@
 // equals lies in a second array, of doubles, and its leaf says so (kWide). That array is only
 // touched, and so only takes memory, where there are such weights.
 //
-// A leaf of all zero bits was never stored: it counts as weight 0 and tells a slot that a full
-// rewrite did not cover from one of weight 0, which is stored as -0.0. Fresh memory is unset.
+// A leaf of all zero bits has weight 0. It may never have been stored, as fresh memory is zeros, or
+// come from a full rewrite; one of weight 0 that was stored by itself is -0.0. So whoever knows how
+// many slots the last full rewrite covered can tell which of the others are set.
 //
 // Under concurrent point writes every load returns a weight that was stored whole. A wide weight is
 // stored before its kWide, with release order; who loads kWide with acquire order finds that weight
@@ -39,16 +40,17 @@ class Leaves {
     const std::uint32_t word = leaf(slot).load(std::memory_order_acquire);
     return word == kWide ? relaxed(wide_[slot]) : static_cast<double>(std::bit_cast<float>(word));
   }
+  // Of a slot that `assign` has not given a weight.
   bool is_set(std::size_t slot) const { return leaf(slot).load(std::memory_order_relaxed) != 0; }
 
   void store(std::size_t slot, double weight);
-  void store_if_unset(std::size_t slot, double weight);
+  void store_if_unset(std::size_t slot, double weight);  // likewise
 
-  // Stores `weights` in the first slots, unsets the others below `used`, and writes the sums of
-  // all blocks that begin below `used`. Returns false, having stored some, if a weight is not
-  // `is_weight`. Not while another thread can see the leaves.
+  // Stores `weights` in the first slots, unsets the others below `used`, and gives the nodes that
+  // begin below `used` the sums of their blocks. Returns false, having stored some, if a weight is
+  // not `is_weight`. Not while another thread can see the leaves.
   template <class T>
-  bool assign(std::span<const T> weights, std::size_t used, double* block_sums);
+  bool assign(std::span<const T> weights, std::size_t used, const Level& sums);
 
   // A block is 16 neighbouring leaves.
   double sum(std::size_t block) const;
@@ -57,7 +59,7 @@ class Leaves {
   // targets[i], or 0 if that is less; -1 if there is none.
   void find(std::span<const std::size_t> blocks, const double* targets, std::int64_t* slots) const;
 
-  void prefetch(std::size_t block) const { __builtin_prefetch(leaves_.data() + block * kFan); }
+  void prefetch(std::size_t block) const { __builtin_prefetch(leaves_.data() + block * kBlock); }
 
  private:
   static constexpr std::uint32_t kZero = 0x80000000;  // -0.0
@@ -67,8 +69,8 @@ class Leaves {
     return AtomicRef<std::uint32_t>(leaves_[slot]);
   }
   static std::uint32_t word_for(double weight);
-  template <class T>
-  std::size_t assign_whole_eights(std::span<const T> weights, double* block_sums);
+  std::size_t assign_whole_nodes(std::span<const float> weights, const Level& sums);
+  std::size_t assign_whole_nodes(std::span<const double> weights, const Level& sums);
 #ifdef TOM_VECTOR_LOADS
   struct Halves {
     __m512d low, high;

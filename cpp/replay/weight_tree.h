@@ -1,27 +1,32 @@
-// The weights of one generation and their sums, as a tree of nodes with 16 children.
+// The weights of one generation and their sums, as a tree of nodes with 8 children.
 //
 //     leaves      w_0 ... w_15 | w_16 ... w_31 | ...                 one weight per slot (leaves.h)
 //     level 0     totals: the sum of each block of 16 leaves
-//                 before: within each node of 16 totals, the sum of those to the left
+//                 before: within each node of 8 totals, the sum of those to the left
 //     level 1     totals: the sum of each node of level 0, and so on
-//     last level  a single total: the sum of all weights
+//     root        up to 16 totals, in two nodes; their sum is that of all weights
 //
-// A sum is always computed afresh from its 16 children, never by adding a difference. The tree
-// is therefore a pure function of the leaves: no rounding error builds up, whatever the order of
+// A block, a node's totals and its sums before each are one cache line: a search reads one on every
+// level, and an update reads and writes two.
+//
+// A sum is always computed afresh from its children, never by adding a difference. The tree is
+// therefore a pure function of the leaves: no rounding error builds up, whatever the order of
 // updates, and a saved and restored buffer draws the very same rows.
 //
-// Point updates (`store` and `refresh`) may run in any number of threads while others draw. Each
-// node has a stamp. `refresh` reads the stamp, sums the children, stores the sums, and then
-// advances the stamp by compare-and-swap; if that fails, another thread has refreshed the node
-// meanwhile, perhaps from older children, and it sums again. Why the sums are right once all
-// updates have returned: let Z be the last thread to advance a node's stamp. Every other thread
-// advanced it earlier, after its last store to the node's children and to its sums; Z's read of the
-// stamp acquired all that. So Z summed the final children, and its own sums were the last to be
-// stored. (Between a child's last sum and the parent the same argument applies again, as each
-// thread refreshes the parent after the child.) A thread repeats its work only if another one has
-// advanced: lock-free. An update of many slots takes these steps for all its nodes of a level side
-// by side, so that the processor need not wait for one compare-and-swap before it loads for the
-// next; for each node their order is the same.
+// Point updates (`store` and `refresh`) may run in any number of threads while others draw. The
+// nodes below one parent share a stamp. A thread that has stored children of some of them reads the
+// stamp, sums those nodes, stores the sums, and then advances the stamp by compare-and-swap; if
+// that fails, another thread has advanced it meanwhile, perhaps after summing older children, and
+// it sums its nodes again. Why the sums of a node are right once all updates have returned: among
+// the threads that summed it let Z be the last to advance the stamp. Each of the others advanced it
+// earlier, after its last store to the node's children and to its sums, and so before Z last read
+// the stamp, as nobody advanced it between that and Z's own advance; Z's read acquired all that. So
+// Z summed the final children, and its own sums were the last to be stored. (Between a child's last
+// sum and the parent the same argument applies again, as each thread refreshes the parent after the
+// child.) A thread repeats its work only if another one has advanced: lock-free. An update of many
+// slots takes these steps for all its nodes of a level side by side, so that the processor need not
+// wait for one compare-and-swap before it loads for the next; for each node their order is the
+// same.
 #pragma once
 
 #include <cstddef>
@@ -55,10 +60,8 @@ class WeightTree {
   void update(std::span<const std::int64_t> slots, std::span<const double> weights);
 
   double weight(std::size_t slot) const { return leaves_.load(slot); }
-  bool is_set(std::size_t slot) const { return leaves_.is_set(slot); }
-  double total() const {
-    return AtomicRef<double>(levels_.back().totals[0]).load(std::memory_order_relaxed);
-  }
+  bool is_set(std::size_t slot) const { return slot < rebuilt_ || leaves_.is_set(slot); }
+  double total() const { return relaxed(*root_.total); }
 
   // Writes to slots[i] the slot at position targets[i] of the cumulative weights, 0 <= target <
   // total(), or -1. By construction slot j is written only if w_j > 0, and it is the first such in
@@ -72,34 +75,34 @@ class WeightTree {
     leaves_.find(blocks, rests, slots);
   }
   void prefetch_block(std::size_t block) const { leaves_.prefetch(block); }
-  std::size_t blocks() const { return levels_[0].size; }
-  double block_total(std::size_t block) const { return relaxed(levels_[0].totals[block]); }
+  std::size_t blocks() const { return sizes_[0]; }
+  double block_total(std::size_t block) const {
+    return relaxed(levels_[0].nodes[block / kFan].totals[block % kFan]);
+  }
 
  private:
-  struct Level {
-    double* totals;
-    std::uint64_t* before;  // bits of doubles >= 0, which order as the doubles do
-    std::uint64_t* stamps;  // of the block or node that each total sums
-    std::size_t size;       // number of totals; the arrays are zeros from there to a multiple of 16
-  };
-
   struct Position {
     std::size_t node;
     double rest;  // of the target, from the node's left end on
   };
   Position descend(std::size_t level, const Position& at) const;
-  void sum_block(std::size_t block) { relaxed(levels_[0].totals[block], leaves_.sum(block)); }
-  void sum_node(std::size_t level, std::size_t node);
-  AtomicRef<std::uint64_t> stamp(std::size_t level, std::size_t node) const {
-    return AtomicRef<std::uint64_t>(levels_[level + 1].stamps[node]);
+  void sum_block(std::size_t block) {
+    relaxed(levels_[0].nodes[block / kFan].totals[block % kFan], leaves_.sum(block));
   }
-  void refresh_blocks(std::size_t first, std::size_t last);  // of one node
-  void refresh_node(std::size_t level, std::size_t node);
+  void refresh_root();
+  void prefetch_path(std::size_t block) const;
 
-  std::vector<Level> levels_;  // the last one is a single total, that of all weights
+  // That of the nodes below `above`.
+  AtomicRef<std::uint64_t> stamp(const Node* above) const {
+    return AtomicRef<std::uint64_t>(stamps_[static_cast<std::size_t>(above - nodes_.data())]);
+  }
+
+  std::vector<std::size_t> sizes_;  // how many totals each level has, the last one being the root
+  std::vector<Level> levels_;       // those below the root
+  Root root_;
   Leaves leaves_;
-  ZeroedArray<double> totals_;
-  ZeroedArray<std::uint64_t> before_;
+  std::size_t rebuilt_ = 0;  // so many slots got a weight from `rebuild`
+  ZeroedArray<Node> nodes_;  // of all levels; the totals beyond a level's end are zeros
   ZeroedArray<std::uint64_t> stamps_;
 };
 

@@ -99,14 +99,15 @@ std::shared_ptr<WeightTree> tree_of_ones(std::size_t n) {
   return tree;
 }
 
-// Two updates under one node: when both are done every sum is the sum of its children, as a find at
-// each boundary between two slots shows.
-Explorer::Example sums_fit_after_updates(std::size_t first, std::size_t second) {
-  auto tree = tree_of_ones(32);
-  const auto finally = [tree, first, second] {
-    check(tree->total() == 32 - 2 + 5 + 7, "the total does not fit the weights");
+// Two updates under one stamp: when both are done every sum is the sum of its children, as a find
+// at each boundary between two slots shows.
+Explorer::Example sums_fit_after_updates(std::size_t n, std::size_t first, std::size_t second) {
+  auto tree = tree_of_ones(n);
+  const auto finally = [tree, n, first, second] {
+    check(tree->total() == static_cast<double>(n) - 2 + 5 + 7,
+          "the total does not fit the weights");
     double before = 0.0;
-    for (std::size_t slot = 0; slot < 32; ++slot) {
+    for (std::size_t slot = 0; slot < n; ++slot) {
       const double w = slot == first ? 5 : slot == second ? 7 : 1;
       const double inside = before + 0.5 * w;
       std::int64_t found = -1;
@@ -237,8 +238,12 @@ int main() {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   explore("settled rows can be read", settled_rows_can_be_read);
   explore("rows are whole", rows_are_whole);
-  explore("sums fit after updates of one block", [] { return sums_fit_after_updates(3, 4); });
-  explore("sums fit after updates of two blocks", [] { return sums_fit_after_updates(3, 20); });
+  explore(
+      "sums fit after updates of one block", [] { return sums_fit_after_updates(16, 3, 4); }, 4);
+  explore(
+      "sums fit after updates of two blocks", [] { return sums_fit_after_updates(32, 3, 20); }, 4);
+  explore(
+      "sums fit after updates of two nodes", [] { return sums_fit_after_updates(256, 3, 200); }, 4);
   for (const double target : {3.9, 5.9}) {
     explore("finds have positive weights", [=] { return finds_positive_weights(target); });
   }
