@@ -40,10 +40,7 @@ def test_omp_num_threads_is_the_default_and_a_request_overrides_it(
 
 
 def test_one_pool_of_threads_serves_torch_and_the_operators() -> None:
-    """With 4 threads asked for, products and fused kernels make 3 beside the main one, not 6.
-
-    The simulator's own pool is made when a simulator is, and sleeps between its steps.
-    """
+    """With 4 threads asked for, products and fused kernels make 3 beside the main one, not 6."""
     program = """
 import os
 import torch
@@ -62,6 +59,67 @@ print(len(os.listdir("/proc/self/task")) - before)
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) <= 3
+
+
+def test_the_two_pools_of_threads_sleep_while_the_other_works() -> None:
+    """In half a second each: the simulator's threads while torch's work, and the other way round.
+
+    torch's may look for more work for some milliseconds before they sleep. Control: those at work
+    are seen to be.
+    """
+    program = """
+import os, time
+import numpy as np
+import torch
+import tom
+from tom.process import use_threads
+
+def tasks():
+    return set(os.listdir("/proc/self/task"))
+
+def ticks(of):  # of processor time; 14 and 15 are the user's and the system's
+    stats = [open(f"/proc/self/task/{task}/stat").read().rsplit(")")[1].split() for task in of]
+    return sum(int(s[11]) + int(s[12]) for s in stats)
+
+def spent(work):
+    work(0.1)
+    before = ticks(simulator), ticks(networks)
+    work(0.5)
+    print(ticks(simulator) - before[0], ticks(networks) - before[1])
+
+def train(seconds):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        torch.bmm(x, x)
+
+def simulate(seconds):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        env.step(actions)
+
+use_threads(2)
+x = torch.randn(8, 256, 256)
+first = tasks()
+train(0.01)
+networks = tasks() - first
+env = tom.BatchEnv("Hopper-v5", num_envs=16, num_threads=2)
+env.reset(seed=0)
+actions = np.zeros(env.action_space.shape, np.float32)
+simulate(0.01)
+simulator = tasks() - networks - first
+spent(train)
+spent(simulate)
+print(os.sysconf("SC_CLK_TCK") // 2)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    simulator_idle, networks_busy, simulator_busy, networks_idle, all_ticks = map(
+        int, done.stdout.split()
+    )
+    assert simulator_idle <= 0.1 * all_ticks
+    assert networks_idle <= 0.1 * all_ticks
+    assert simulator_busy > 0 and networks_busy > 0
 
 
 def test_keeping_freed_memory_leaves_the_process_working() -> None:
