@@ -214,8 +214,12 @@ void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bo
     return;
   }
   const int64_t panels = (n + kWidth - 1) / kWidth;
-  // Enough tasks for every thread to have some, and few rows in each so that they stay in L2.
-  const int64_t wanted = 4 * at::get_num_threads() / std::max<int64_t>(1, stacks * panels);
+  // Enough tasks for every thread to have some, and few rows in each so that they stay in L2. Where
+  // there are more threads than stacks each takes rows, as everywhere: it has a connected part of
+  // the result, which is in its own cache if the next to use that is shared out alike.
+  const int64_t threads = at::get_num_threads();
+  const int64_t wanted = std::max(4 * threads / std::max<int64_t>(1, stacks * panels),
+                                  (threads + stacks - 1) / std::max<int64_t>(1, stacks));
   const int64_t blocks = std::max<int64_t>((m + kRowsPerTask - 1) / kRowsPerTask,
                                            std::min(wanted, m / (4 * kTileRows)));
   C* result = out.mutable_data_ptr<C>();
@@ -224,8 +228,8 @@ void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bo
   at::parallel_for(0, blocks * stacks * panels, grain, [&](int64_t begin, int64_t end) {
     Block<const Word<T>> a_rows{};
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t column = task % panels * kWidth, stack = task / panels % stacks;
-      const int64_t block = task / panels / stacks;
+      const int64_t column = task % panels * kWidth, block = task / panels % blocks;
+      const int64_t stack = task / panels / blocks;
       const int64_t row = m * block / blocks, rows = m * (block + 1) / blocks - row;
       if (task == begin || column == 0) {  // the panels of the same rows follow each other
         const auto a_n = member<T>(a, stack / members, stack % members);

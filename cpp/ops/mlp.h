@@ -40,7 +40,8 @@ struct RowGradients {
   /// d/dz of each layer, [S, M, B, O] in the type of its weight, for the products that give the
   /// weights' gradients.
   std::vector<at::Tensor> layers;
-  at::Tensor x;  ///< d/dx of each member, [S, M, B, columns], undefined if there are none
+  at::Tensor sums;  ///< of these over blocks of rows: what the biases' gradients are sums of
+  at::Tensor x;     ///< d/dx of each member, [S, M, B, columns], undefined if there are none
 };
 
 /// Gradients of what `mlp_forward` computed, from d/d output [S, M, B, O].

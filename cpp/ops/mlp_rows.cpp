@@ -62,20 +62,28 @@ void forward(const Tensor& x, TensorList weights, TensorList biases, const Hidde
            });
 }
 
+// Makes `tensor` one of this shape and type, or leaves it if it is.
+void provide(Tensor& tensor, at::IntArrayRef sizes, at::TensorOptions options) {
+  const bool fits = tensor.defined() && tensor.sizes() == sizes && tensor.is_contiguous() &&
+                    tensor.scalar_type() == at::typeMetaToScalarType(options.dtype());
+  if (!fits) tensor = at::empty(sizes, options);
+}
+
 // The columns of each layer's d/dz summed over each unit of rows: what the biases' gradients are
 // sums of. The units of a thread are in its own cache.
 template <typename T>
 class ColumnSums {
  public:
-  ColumnSums(TensorList weights, int64_t stacks, int64_t rows)
+  ColumnSums(TensorList weights, int64_t stacks, int64_t rows, Tensor& memory)
       : stacks_(stacks), units_((rows + kUnit - 1) / kUnit) {
     for (const Tensor& w : weights) {
       widths_.push_back(w.size(3));
       offsets_.push_back(width_);
       width_ += w.size(3);
     }
-    thread_local Scratch<T> memory;
-    sums_ = memory.of(stacks_ * units_ * width_);
+    if (stacks == 0) return;
+    provide(memory, {stacks_ * units_ * width_}, at::CppTypeToScalarType<T>::value);
+    sums_ = memory.mutable_data_ptr<T>();
   }
 
   int64_t stride() const { return width_; }  ///< from one unit to the next
@@ -106,7 +114,7 @@ class ColumnSums {
   const int64_t stacks_, units_;
   std::vector<int64_t> widths_, offsets_;
   int64_t width_ = 0;
-  T* sums_;
+  T* sums_ = nullptr;
 };
 
 template <typename T>
@@ -151,11 +159,11 @@ void backward_layer(const Matrix<T>& above, const Matrix<T>& weight, const Matri
 
 template <typename T, template <typename> class Act>
 void backward(const Tensor& grad_out, TensorList weights, TensorList residuals,
-              InputColumns columns, std::vector<Tensor>* bias_grads, const RowGradients& result) {
+              InputColumns columns, std::vector<Tensor>* bias_grads, RowGradients& result) {
   const int64_t members = grad_out.size(1), rows = grad_out.size(2);
   const int64_t stacks = grad_out.size(0) * members;
   const bool keep = bias_grads != nullptr;
-  ColumnSums<T> sums(weights, keep ? stacks : 0, rows);
+  ColumnSums<T> sums(weights, keep ? stacks : 0, rows, result.sums);
   for_rows(stacks, rows, work_per_row(weights), [&](int64_t stack, int64_t first, int64_t count) {
     const auto rows_of = [&](const Tensor& t) { return Matrix<T>(t, stack, members, first); };
     Matrix<T> grad = rows_of(grad_out);
@@ -184,13 +192,6 @@ void backward(const Tensor& grad_out, TensorList weights, TensorList residuals,
                 });
   });
   if (keep) sums.write(*bias_grads);
-}
-
-// Makes `tensor` one of this shape and type, or leaves it if it is.
-void provide(Tensor& tensor, at::IntArrayRef sizes, at::TensorOptions options) {
-  const bool fits = tensor.defined() && tensor.sizes() == sizes && tensor.is_contiguous() &&
-                    tensor.scalar_type() == at::typeMetaToScalarType(options.dtype());
-  if (!fits) tensor = at::empty(sizes, options);
 }
 
 template <typename F>
