@@ -190,25 +190,30 @@ void WeightTree::find(std::span<const double> targets, std::int64_t* slots) cons
     std::fill(rest.begin() + static_cast<std::ptrdiff_t>(lanes), rest.end(), 0.0);
     root_.search(rest.data(), node.data(), kLanes);
     for (std::size_t& n : node) n = std::min(n, sizes_.back() - 1);
-    std::size_t level = levels_.size();
-    do {
-      const std::size_t above = level;
-      while (level > 0 && sizes_[level - 1] <= kNear) --level;
-      if (level == above && level > 0) --level;
+    for (std::size_t level = levels_.size(); level > 1;) {
+      const std::size_t above = level--;
+      while (level > 1 && sizes_[level - 1] <= kNear) --level;
       for (std::size_t lane = 0; lane < lanes; ++lane) {
         Position at{node[lane], rest[lane]};
         for (std::size_t l = above; l-- > level;) at = descend(l, at);
+        prefetch_sums(levels_[level - 1].nodes[at.node]);
         node[lane] = at.node;
         rest[lane] = at.rest;
-        if (level > 0) {
-          prefetch_sums(levels_[level - 1].nodes[at.node]);
-        } else {
-          prefetch_block(at.node);
-        }
       }
-    } while (level > 0);
-    leaves_.find(std::span(node.data(), lanes), rest.data(), slots + begin);
+    }
+    find_in_nodes(std::span(node.data(), lanes), rest.data(), slots + begin);
   }
+}
+
+void WeightTree::find_in_nodes(std::span<std::size_t> nodes, double* rests,
+                               std::int64_t* slots) const {
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    const Position at = descend(0, {nodes[i], rests[i]});
+    leaves_.prefetch(at.node);
+    nodes[i] = at.node;
+    rests[i] = at.rest;
+  }
+  leaves_.find(nodes, rests, slots);
 }
 
 // From a node of one level to the child that covers what is left of the target.

@@ -69,15 +69,13 @@ class WeightTree {
   // update in flight, left more than the block holds; draw again.
   void find(std::span<const double> targets, std::int64_t* slots) const;
 
-  // The last step of `find`: within blocks, from what is left of the targets.
-  void find_in_blocks(std::span<const std::size_t> blocks, const double* rests,
-                      std::int64_t* slots) const {
-    leaves_.find(blocks, rests, slots);
-  }
-  void prefetch_block(std::size_t block) const { leaves_.prefetch(block); }
-  std::size_t blocks() const { return sizes_[0]; }
-  double block_total(std::size_t block) const {
-    return relaxed(levels_[0].nodes[block / kFan].totals[block % kFan]);
+  // The last steps of `find`: in the lowest nodes, of 128 leaves, from what is left of the targets.
+  // It leaves the block of each in `nodes` and what is left there in `rests`.
+  void find_in_nodes(std::span<std::size_t> nodes, double* rests, std::int64_t* slots) const;
+  void prefetch_node(std::size_t node) const { prefetch_sums(levels_[0].nodes[node]); }
+  std::size_t nodes() const { return sizes_[1]; }
+  double node_total(std::size_t node) const {
+    return relaxed(levels_[0].above[node / kFan].totals[node % kFan]);
   }
 
  private:
