@@ -12,7 +12,8 @@ from torch import Tensor
 from ops_cases import number_of_threads
 from step_cases import KINDS, make_case
 
-ONE_SEED, ALL_SEEDS = 1, 1 << 40  # bytes that a group may take
+ONE_SEED, ALL_SEEDS = 1, 1 << 40  # bytes that a group may take, with all threads
+DEFAULT = 0  # each thread takes seeds of its own, as far as they are enough for all
 
 
 @contextmanager
@@ -47,6 +48,20 @@ def test_groups_take_the_same_steps(kind, threads):
     # Groups compute their gradients in memory of their own: so these steps were taken in groups.
     assert any(gradient.any() for gradient in together)
     assert not any(gradient.any() for gradient in apart)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4])  # for three seeds
+@pytest.mark.parametrize("kind", KINDS)
+def test_seeds_with_a_thread_each_take_the_same_steps(kind, threads):
+    expected, _ = after_steps(kind, ALL_SEEDS)
+    with number_of_threads(threads):
+        actual, gradients = after_steps(kind, DEFAULT)
+        again, _ = after_steps(kind, DEFAULT)
+    for one, other, repeated in zip(actual, expected, again, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        assert torch.equal(one, repeated)
+    # Four threads find too few seeds, and share one group of all.
+    assert any(gradient.any() for gradient in gradients) == (threads == 4)
 
 
 def test_groups_of_unequal_size():

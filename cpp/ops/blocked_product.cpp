@@ -217,7 +217,7 @@ void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bo
   // Enough tasks for every thread to have some, and few rows in each so that they stay in L2. Where
   // there are more threads than stacks each takes rows, as everywhere: it has a connected part of
   // the result, which is in its own cache if the next to use that is shared out alike.
-  const int64_t threads = at::get_num_threads();
+  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
   const int64_t wanted = std::max(4 * threads / std::max<int64_t>(1, stacks * panels),
                                   (threads + stacks - 1) / std::max<int64_t>(1, stacks));
   const int64_t blocks = std::max<int64_t>((m + kRowsPerTask - 1) / kRowsPerTask,

@@ -128,15 +128,12 @@ Tensor discriminator_steps(const Tensor& current, const Tensor& replay, const Te
   sizes.push_back(1);
   const std::vector<StackedState> states{{network.vec(), segments_of(1, sizes)}};
   const int64_t widths = std::accumulate(hidden.begin(), hidden.end(), int64_t{0});
-  Tensors logits;
-  for_seed_groups(
-      seeds, states, 2 * batch * widths, [&](int64_t first, int64_t count, const States& group) {
-        logits.push_back(group_steps(current.narrow(1, first, count),
-                                     replay.narrow(1, first, count), mix.narrow(1, first, count),
-                                     group[0], sizes, replay_label, gradient_penalty, learning_rate,
-                                     precision_from(precision)));
-      });
-  return logits.size() == 1 ? logits[0] : at::cat(logits, 1);
+  const auto group = [&](int64_t first, int64_t count, const States& networks) -> Results {
+    return {group_steps(current.narrow(1, first, count), replay.narrow(1, first, count),
+                        mix.narrow(1, first, count), networks[0], sizes, replay_label,
+                        gradient_penalty, learning_rate, precision_from(precision))};
+  };
+  return for_seed_groups(seeds, states, 2 * batch * widths, /*seed_axis=*/1, group)[0];
 }
 
 }  // namespace

@@ -104,18 +104,15 @@ std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewa
   const Settings settings{samples, divergence, quadratic, restart, discount, learning_rate, l2};
   const std::vector<StackedState> states{{network.vec(), segments_of(1, sizes)}};
   const int64_t widths = std::accumulate(hidden.begin(), hidden.end(), int64_t{0});
-  std::vector<Tensor> deltas, start_values;
-  for_seed_groups(rewards.size(1), states, inputs.size(2) * widths,
-                  [&](int64_t first, int64_t count, const States& group) {
-                    auto [delta, start_value] =
-                        group_steps(inputs.narrow(1, first, count), rewards.narrow(1, first, count),
-                                    go_on.narrow(1, first, count), group[0], sizes, settings,
-                                    precision_from(precision));
-                    deltas.push_back(delta);
-                    start_values.push_back(start_value);
-                  });
-  if (deltas.size() == 1) return {deltas[0], start_values[0]};
-  return {at::cat(deltas, 1), at::cat(start_values, 1)};
+  const auto steps = [&](int64_t first, int64_t count, const States& group) -> Results {
+    const auto [delta, start_value] = group_steps(
+        inputs.narrow(1, first, count), rewards.narrow(1, first, count),
+        go_on.narrow(1, first, count), group[0], sizes, settings, precision_from(precision));
+    return {delta, start_value};
+  };
+  const Results results = for_seed_groups(rewards.size(1), states, inputs.size(2) * widths,
+                                          /*seed_axis=*/1, steps);
+  return {results[0], results[1]};
 }
 
 }  // namespace

@@ -77,15 +77,13 @@ Tensor dynamics_steps(const Tensor& inputs, const Tensor& targets, const Tensor&
   const std::vector<StackedState> states{
       {network.vec(), segments_of(members, sizes, {bounds, bounds})}};
   const int64_t widths = std::accumulate(hidden.begin(), hidden.end(), int64_t{0});
-  std::vector<Tensor> losses;
-  for_seed_groups(inputs.size(1), states, members * inputs.size(3) * widths,
-                  [&](int64_t first, int64_t count, const States& group) {
-                    losses.push_back(group_steps(
-                        inputs.narrow(1, first, count), targets.narrow(1, first, count),
+  const auto steps = [&](int64_t first, int64_t count, const States& group) -> Results {
+    return {group_steps(inputs.narrow(1, first, count), targets.narrow(1, first, count),
                         weights.narrow(1, first, count), group[0], sizes,
-                        {learning_rate, weight_decay}, log_var_penalty, precision_from(precision)));
-                  });
-  return losses.size() == 1 ? losses[0] : at::cat(losses);
+                        {learning_rate, weight_decay}, log_var_penalty, precision_from(precision))};
+  };
+  return for_seed_groups(inputs.size(1), states, members * inputs.size(3) * widths,
+                         /*seed_axis=*/0, steps)[0];
 }
 
 }  // namespace

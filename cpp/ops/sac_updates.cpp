@@ -180,21 +180,19 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
                                          {{target}, segments_of(2, critic_sizes)}};
   const int64_t widths = std::accumulate(hidden.begin(), hidden.end(), int64_t{0});
   const int64_t passes = 4;  // the actor's in s and s', the two critics'
-  std::vector<Tensor> metrics;
-  for_seed_groups(rows.size(1), states, passes * rows.size(2) * widths,
-                  [&](int64_t first, int64_t count, const States& group) {
-                    const Tensor group_rows = rows.narrow(1, first, count);
-                    const Tensor group_noise = noise.narrow(1, first, count);
-                    Updates updates({observations, actions}, group_rows, group[0], group[1],
-                                    group[2], group[3][0], gaussian, hidden, settings,
-                                    precision_from(precision));
-                    metrics.emplace_back();
-                    for (int64_t g = 0; g < rows.size(0); ++g) {
-                      updates.update(group_rows[g], group_noise[g],
-                                     g + 1 == rows.size(0) ? &metrics.back() : nullptr);
-                    }
-                  });
-  return metrics.size() == 1 ? metrics[0] : at::cat(metrics, 1);
+  const auto group_updates = [&](int64_t first, int64_t count, const States& group) -> Results {
+    const Tensor group_rows = rows.narrow(1, first, count);
+    const Tensor group_noise = noise.narrow(1, first, count);
+    Updates updates({observations, actions}, group_rows, group[0], group[1], group[2], group[3][0],
+                    gaussian, hidden, settings, precision_from(precision));
+    Tensor metrics;
+    for (int64_t g = 0; g < rows.size(0); ++g) {
+      updates.update(group_rows[g], group_noise[g], g + 1 == rows.size(0) ? &metrics : nullptr);
+    }
+    return {metrics};
+  };
+  return for_seed_groups(rows.size(1), states, passes * rows.size(2) * widths, /*seed_axis=*/1,
+                         group_updates)[0];
 }
 
 }  // namespace

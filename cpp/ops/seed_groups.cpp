@@ -1,5 +1,7 @@
 #include "ops/seed_groups.h"
 
+#include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
@@ -7,6 +9,8 @@
 #include <algorithm>
 #include <atomic>
 #include <numeric>
+#include <tuple>
+#include <utility>
 
 #include "ops/cpu_kernels.h"
 
@@ -23,11 +27,6 @@ std::atomic<int64_t> bytes_set{0};
 // is for what passes through. A constant, because sysconf adds up the caches of cores that are not
 // this process's.
 constexpr int64_t kDefaultBytes = 16 << 20;
-
-int64_t group_bytes() {
-  const int64_t set = bytes_set.load(std::memory_order_relaxed);
-  return set > 0 ? set : kDefaultBytes;
-}
 
 bool is_vector(const Tensor& t) { return t.dim() == 1; }
 
@@ -73,6 +72,49 @@ void write_back(const StackedState& state, const std::vector<Tensor>& group, int
   }
 }
 
+// The groups [first, first + count) of some seeds.
+struct Group {
+  int64_t first, count;
+};
+
+// Groups of even size, as few as may be.
+std::vector<Group> split(int64_t first, int64_t seeds, int64_t at_once) {
+  const int64_t groups = (seeds + at_once - 1) / at_once;
+  std::vector<Group> result;
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t begin = seeds * g / groups;
+    result.push_back({first + begin, seeds * (g + 1) / groups - begin});
+  }
+  return result;
+}
+
+// The steps of one group on copies of its states, which it returns too.
+std::pair<Results, States> run_group(const std::vector<StackedState>& states, int64_t seeds,
+                                     Group group, GroupSteps steps) {
+  States copies;
+  for (const StackedState& state : states) {
+    std::vector<Tensor>& tensors = copies.emplace_back();
+    for (size_t i = 0; i < state.tensors.size(); ++i) {
+      tensors.push_back(gather(state, i, seeds, group.first, group.count));
+    }
+  }
+  Results results = steps(group.first, group.count, copies);
+  for (size_t n = 0; n < states.size(); ++n) {
+    write_back(states[n], copies[n], seeds, group.first, group.count);
+  }
+  return {std::move(results), std::move(copies)};
+}
+
+Results joined(const std::vector<Results>& parts, int64_t axis) {
+  Results all;
+  for (size_t i = 0; i < parts[0].size(); ++i) {
+    std::vector<Tensor> tensors;
+    for (const Results& part : parts) tensors.push_back(part[i]);
+    all.push_back(at::cat(tensors, axis));
+  }
+  return all;
+}
+
 }  // namespace
 
 std::vector<int64_t> segments_of(int64_t members, at::IntArrayRef sizes, at::IntArrayRef extras) {
@@ -85,8 +127,8 @@ std::vector<int64_t> segments_of(int64_t members, at::IntArrayRef sizes, at::Int
   return segments;
 }
 
-void for_seed_groups(int64_t seeds, const std::vector<StackedState>& states, int64_t hidden_numbers,
-                     c10::function_ref<void(int64_t, int64_t, const States&)> steps) {
+Results for_seed_groups(int64_t seeds, const std::vector<StackedState>& states,
+                        int64_t hidden_numbers, int64_t seed_axis, GroupSteps steps) {
   int64_t bytes = 0;
   bool whole = true;
   States given;
@@ -97,30 +139,37 @@ void for_seed_groups(int64_t seeds, const std::vector<StackedState>& states, int
   }
   if (!whole || seeds <= 1) return steps(0, seeds, given);
   bytes = bytes / seeds + hidden_numbers * given[0][0].element_size();
-  const int64_t at_once = std::max<int64_t>(1, group_bytes() / std::max<int64_t>(1, bytes));
-  const int64_t groups = (seeds + at_once - 1) / at_once;
-  if (groups == 1) return steps(0, seeds, given);
-  States group(states.size());
-  for (int64_t g = 0; g < groups; ++g) {
-    const int64_t first = seeds * g / groups, count = seeds * (g + 1) / groups - first;
-    for (size_t n = 0; n < states.size(); ++n) {
-      group[n].clear();
-      for (size_t i = 0; i < states[n].tensors.size(); ++i) {
-        group[n].push_back(gather(states[n], i, seeds, first, count));
-      }
+  const int64_t set = bytes_set.load(std::memory_order_relaxed);
+  const int64_t allowed = set > 0 ? set : kDefaultBytes;
+  const int64_t at_once = std::max<int64_t>(1, allowed / std::max<int64_t>(1, bytes));
+  const int64_t threads = set > 0 || at::in_parallel_region() ? 1 : at::get_num_threads();
+  const int64_t alone = threads > 1 ? seeds / threads * threads : 0;  // on one thread each
+  std::vector<Group> groups = split(0, alone, 1);
+  for (const Group group : split(alone, seeds - alone, at_once)) groups.push_back(group);
+  if (groups.size() == 1) return steps(0, seeds, given);
+
+  std::vector<Results> results(groups.size());
+  States last;
+  const at::ThreadLocalState caller;  // whether gradients are recorded, for instance
+  at::parallel_for(0, alone, 1, [&](int64_t begin, int64_t end) {
+    const at::ThreadLocalStateGuard guard(caller);
+    for (int64_t g = begin; g < end; ++g) {
+      auto [result, copies] = run_group(states, seeds, groups[g], steps);
+      results[g] = std::move(result);
+      if (g + 1 == alone) last = std::move(copies);
     }
-    steps(first, count, group);
-    for (size_t n = 0; n < states.size(); ++n) {
-      write_back(states[n], group[n], seeds, first, count);
-    }
+  });
+  for (size_t g = alone; g < groups.size(); ++g) {
+    std::tie(results[g], last) = run_group(states, seeds, groups[g], steps);
   }
   // Every group has counted the same steps from the same beginning.
   for (size_t n = 0; n < states.size(); ++n) {
-    for (size_t i = 0; i < group[n].size(); ++i) {
+    for (size_t i = 0; i < last[n].size(); ++i) {
       Tensor counter = states[n].tensors[i];
-      if (!is_vector(counter)) counter.copy_(group[n][i]);
+      if (!is_vector(counter)) counter.copy_(last[n][i]);
     }
   }
+  return joined(results, seed_axis);
 }
 
 int64_t set_seed_group_bytes(int64_t bytes) { return bytes_set.exchange(bytes); }

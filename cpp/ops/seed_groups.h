@@ -21,20 +21,28 @@ std::vector<int64_t> segments_of(int64_t members, at::IntArrayRef sizes,
 
 using States = std::vector<std::vector<at::Tensor>>;
 
-/// Calls `steps(first, count, states)` for groups of seeds that cover [0, seeds).
+/// What a group's steps return, each with an axis for the group's seeds.
+using Results = std::vector<at::Tensor>;
+using GroupSteps = c10::function_ref<Results(int64_t first, int64_t count, const States& group)>;
+
+/// Calls `steps(first, count, states)` for groups of seeds that cover [0, seeds), and puts their
+/// results together along `seed_axis`.
 ///
-/// On the CPU a group is as many seeds as go through all their steps within the last level of the
-/// cache; then the next group does. In turns, step by step, many seeds would fetch their parameters
-/// and Adam's moments from memory for every step. The states of a group are copies in the layout of
-/// a smaller stack, which are written back behind it, all but the gradient. Elsewhere, or where all
-/// fit, there is one group, and its states are the given ones.
+/// On the CPU each thread takes seeds of its own through all their steps, as many as are the same
+/// number for every thread: within a step the threads would wait for each other. The other seeds
+/// share all threads, in groups of as many as go through all their steps within the last level of
+/// the cache: in turns, step by step, many seeds would fetch their parameters and Adam's moments
+/// from memory for every step. The states of a group are copies in the layout of a smaller stack,
+/// which are written back behind it, all but the gradient. Elsewhere, or for one group, its states
+/// are the given ones.
 ///
 /// `hidden_numbers` is how many activations a seed has at a time. States that do not have the shape
 /// their segments say are passed on as one group for `steps` to refuse.
-void for_seed_groups(int64_t seeds, const std::vector<StackedState>& states, int64_t hidden_numbers,
-                     c10::function_ref<void(int64_t, int64_t, const States&)> steps);
+Results for_seed_groups(int64_t seeds, const std::vector<StackedState>& states,
+                        int64_t hidden_numbers, int64_t seed_axis, GroupSteps steps);
 
-/// For comparisons: the bytes that a group may take, 0 for the default; returns what was set.
+/// For comparisons: the bytes that a group may take, and every group has all threads; 0 for the
+/// default, as above. Returns what was set.
 int64_t set_seed_group_bytes(int64_t bytes);
 
 }  // namespace tom
