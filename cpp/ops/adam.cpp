@@ -17,7 +17,7 @@ using Follow = c10::function_ref<void(int64_t, int64_t)>;
 
 constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8;
 constexpr int64_t kStretch = 1 << 10;       // numbers: five such vectors stay in the first level
-constexpr int64_t kParallelWork = 1 << 14;  // numbers worth waking another thread for
+constexpr int64_t kParallelStretches = 16;  // worth waking another thread for
 
 template <typename T>
 void kernel(const AdamState& state, const AdamSettings& settings, Follow follow) {
@@ -43,9 +43,11 @@ void kernel(const AdamState& state, const AdamSettings& settings, Follow follow)
     square.store(exp_avg_sq + i, n);
     (p - rate * mean / denominator).store(flat + i, n);
   };
-  at::parallel_for(0, state.flat.numel(), kParallelWork, [&](int64_t begin, int64_t end) {
-    for (int64_t first = begin; first < end; first += kStretch) {
-      const int64_t last = std::min(first + kStretch, end);
+  // Threads take whole stretches, so that no vector lies across two lines of the cache.
+  const int64_t size = state.flat.numel(), stretches = (size + kStretch - 1) / kStretch;
+  at::parallel_for(0, stretches, kParallelStretches, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin * kStretch; begin < end; ++begin, first += kStretch) {
+      const int64_t last = std::min(first + kStretch, size);
       int64_t i = first;
       for (; i + V::size() <= last; i += V::size()) update(i, V::size());
       if (i < last) update(i, last - i);

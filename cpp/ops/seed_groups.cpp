@@ -72,12 +72,12 @@ void write_back(const StackedState& state, const std::vector<Tensor>& group, int
   }
 }
 
-// The groups [first, first + count) of some seeds.
+// Seeds [first, first + count).
 struct Group {
   int64_t first, count;
 };
 
-// Groups of even size, as few as may be.
+// Groups of even size for seeds [first, first + seeds), as few as may be.
 std::vector<Group> split(int64_t first, int64_t seeds, int64_t at_once) {
   const int64_t groups = (seeds + at_once - 1) / at_once;
   std::vector<Group> result;
