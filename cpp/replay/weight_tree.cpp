@@ -44,28 +44,33 @@ void advance(const AtomicRef<std::uint64_t>& stamp, const Compute& compute) {
   } while (!try_advance(stamp, seen));
 }
 
-// Keeps one of each run of equal numbers, and most of those that come again later: a small table
+// Finds the parents of the nodes that an update touches, without most of the repeats: a small table
 // remembers the last number that fell on each of its entries. A number kept twice is summed twice.
-void drop_repeats(std::vector<std::size_t>& numbers) {
-  std::array<std::size_t, 512> recent;
-  recent.fill(~std::size_t{0});
-  std::size_t kept = 0;
-  for (const std::size_t number : numbers) {
-    std::size_t& entry = recent[number % recent.size()];
-    const bool repeats = entry == number;
-    entry = number;
-    numbers[kept] = number;  // without a branch, which could not be predicted
-    kept += repeats ? 0 : 1;
-  }
-  numbers.resize(kept);
-}
+class Ascent {
+ public:
+  Ascent() { recent_.fill(~std::size_t{0}); }
 
-// The parents of these children.
-void move_up(const std::vector<std::size_t>& children, std::vector<std::size_t>& parents) {
-  parents.resize(children.size());
-  for (std::size_t i = 0; i < children.size(); ++i) parents[i] = children[i] / kFan;
-  drop_repeats(parents);
-}
+  // The numbers of `children` divided by `fan`. They may be the same list.
+  template <std::size_t fan>
+  void move_up(const std::vector<std::size_t>& children, std::vector<std::size_t>& parents) {
+    parents.resize(children.size());
+    const std::size_t of_level = ++level_ << 56;
+    std::size_t kept = 0;
+    for (const std::size_t child : children) {
+      const std::size_t parent = child / fan;
+      std::size_t& entry = recent_[parent % recent_.size()];
+      const bool repeats = entry == (of_level | parent);
+      entry = of_level | parent;
+      parents[kept] = parent;  // without a branch, which could not be predicted
+      kept += repeats ? 0 : 1;
+    }
+    parents.resize(kept);
+  }
+
+ private:
+  std::array<std::size_t, 512> recent_;
+  std::size_t level_ = 0;
+};
 
 }  // namespace
 
@@ -150,8 +155,9 @@ void WeightTree::update(std::span<const std::int64_t> slots, std::span<const dou
   for (std::size_t i = 0; i < slots.size(); ++i) {
     store(static_cast<std::size_t>(slots[i]), weights[weights.size() == 1 ? 0 : i]);
   }
-  drop_repeats(blocks);
-  move_up(blocks, nodes);
+  Ascent ascent;
+  ascent.move_up<1>(blocks, blocks);
+  ascent.move_up<kFan>(blocks, nodes);
   for (std::size_t level = 0; level < levels_.size(); ++level) {
     // Those of one parent, or all.
     const auto sum = [&](std::size_t parent = kAll) {
@@ -164,7 +170,7 @@ void WeightTree::update(std::span<const std::int64_t> slots, std::span<const dou
         if (parent == kAll || node / kFan == parent) levels_[level].sum(node);
       }
     };
-    move_up(nodes, parents);
+    ascent.move_up<kFan>(nodes, parents);
     Node* const above = levels_[level].above;
     for (std::size_t i = 0; i < parents.size(); ++i) {
       seen[i] = stamp(above + parents[i]).load(std::memory_order_acquire);
