@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -71,7 +73,24 @@ def test_another_weight_decay_would_be_noticed() -> None:
         assert_near(other, plain(1000, torch.float32, "cpu")[0])
 
 
-def test_tensors_that_do_not_fit_are_refused() -> None:
-    flat = torch.zeros(3)
-    with pytest.raises(ValueError, match="there must be five, and an average as the first"):
-        torch.ops.tom.adam_step([flat] * 4, flat, RATE, DECAY, FOLLOW)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda trained: trained[:4], "has 4 tensors"),
+        (lambda trained: [trained[0], trained[1][:2], *trained[2:]], "contiguous vectors"),
+        (lambda trained: [trained[0], trained[1].double(), *trained[2:]], "contiguous vectors"),
+        (lambda trained: [*trained[:4], trained[4].double()], "must be a float32 scalar"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(
+    change: Callable[[list[Tensor]], list[Tensor]], words: str
+) -> None:
+    trained = [*torch.zeros(4, 3), torch.zeros(())]
+    with pytest.raises(ValueError, match=words):
+        torch.ops.tom.adam_step(change(trained), torch.zeros(3), RATE, DECAY, FOLLOW)
+
+
+@pytest.mark.parametrize("average", [torch.zeros(2), torch.zeros(3, dtype=torch.float64)])
+def test_an_average_that_does_not_fit_is_refused(average: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"average .* must be as the parameters"):
+        torch.ops.tom.adam_step([*torch.zeros(4, 3), torch.zeros(())], average, RATE, DECAY, FOLLOW)

@@ -88,3 +88,12 @@ def test_the_comparison_would_notice_a_wrong_bound() -> None:
     other = torch.ops.tom.squashed_gaussian(out, noise, scale, center, LOW, HIGH + 1e-3, *gradients)
     with pytest.raises(AssertionError):
         assert_near(other[1], reference(given)[1])
+
+
+@pytest.mark.parametrize("wrong", range(6))
+@pytest.mark.parametrize("how", ["shape", "type"])
+def test_arguments_that_do_not_fit_are_refused(wrong: int, how: str) -> None:
+    given = list(arguments(SHAPES[1], torch.float32, "cpu", 1.0))
+    given[wrong] = given[wrong][..., :0] if how == "shape" else given[wrong].double()
+    with pytest.raises(ValueError, match=r"squashed_gaussian: .* it must be"):
+        native(tuple(given))  # type: ignore[arg-type]

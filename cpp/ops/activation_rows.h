@@ -65,9 +65,7 @@ void forward_row(const Z* z, const T* bias, Value* value, Residual* residual, bo
     if (Act<T>::kSeparateResidual && residual != nullptr) store(kept, residual + i, n);
     store(result, value + i, n);
   };
-  int64_t i = 0;
-  for (; i + V::size() <= width; i += V::size()) step(i, V::size());
-  if (i < width) step(i, width - i);
+  for_vectors<V>(width, step);
 }
 
 // A gradient in memory, or the product of a column [rows] and a row [width].
@@ -102,9 +100,7 @@ void backward_rows(const Grad& grad, const Residual* residual, int64_t residual_
       store(result, out_row + i, n);
       if (sums != nullptr) (V::loadu(sums + i, n) + result).store(sums + i, n);
     };
-    int64_t i = 0;
-    for (; i + V::size() <= width; i += V::size()) step(i, V::size());
-    if (i < width) step(i, width - i);
+    for_vectors<V>(width, step);
   }
 }
 

@@ -22,8 +22,8 @@
 namespace tom {
 namespace {
 
-constexpr int64_t kRowBlock = 128;          // rows per partial sum of a bias gradient
-constexpr int64_t kParallelWork = 1 << 13;  // elements worth waking another thread for
+constexpr int64_t kRowBlock = 128;              // rows per partial sum of a bias gradient
+constexpr int64_t kParallelElements = 1 << 13;  // elements worth waking another thread for
 
 // Calls f.template operator()<Stored>() for the type of t: T, or bfloat16 beside float32.
 template <typename T, typename F>
@@ -43,7 +43,7 @@ Hidden forward_cpu(const at::Tensor& z, const at::Tensor& bias, bool save,
   const at::Tensor value = in_place ? z : at::empty_like(z, value_type);
   const bool coarse = !(z.scalar_type() == bias.scalar_type() && value_type == bias.scalar_type());
   const T* bias_data = bias.const_data_ptr<T>();
-  const int64_t grain = std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, width));
+  const int64_t grain = std::max<int64_t>(1, kParallelElements / std::max<int64_t>(1, width));
   with_stored<T>(z, [&]<typename Z>() {
     with_stored<T>(value, [&]<typename Value>() {
       Z* z_data = z.mutable_data_ptr<Z>();
@@ -76,7 +76,7 @@ void backward_cpu(at::Tensor& grad, const at::Tensor& row_factor, const at::Tens
       !outer && grad.scalar_type() == grad_type ? grad : at::empty_like(residual, grad_type);
   T* sums_data = need_bias ? sums.mutable_data_ptr<T>() : nullptr;
   const int64_t grain =
-      std::max<int64_t>(1, kParallelWork / std::max<int64_t>(1, kRowBlock * width));
+      std::max<int64_t>(1, kParallelElements / std::max<int64_t>(1, kRowBlock * width));
   const auto run = [&](const auto& grad_of, const auto* residual_data, auto* out_data) {
     at::parallel_for(0, stacks * blocks, grain, [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; ++task) {

@@ -48,9 +48,7 @@ void kernel(const AdamState& state, const AdamSettings& settings, Follow follow)
   at::parallel_for(0, stretches, kParallelStretches, [&](int64_t begin, int64_t end) {
     for (int64_t first = begin * kStretch; begin < end; ++begin, first += kStretch) {
       const int64_t last = std::min(first + kStretch, size);
-      int64_t i = first;
-      for (; i + V::size() <= last; i += V::size()) update(i, V::size());
-      if (i < last) update(i, last - i);
+      for_vectors<V>(last - first, [&](int64_t i, int64_t n) { update(first + i, n); });
       follow(first, last);
     }
   });
@@ -60,28 +58,48 @@ template <typename T>
 void average_kernel(T* average, const T* values, double rate, int64_t n) {
   using V = at::vec::Vectorized<T>;
   const V share(static_cast<T>(rate));
-  const auto move = [&](int64_t i, int64_t count) {
+  for_vectors<V>(n, [&](int64_t i, int64_t count) {
     const V before = V::loadu(average + i, count);
     at::vec::fmadd(share, V::loadu(values + i, count) - before, before).store(average + i, count);
-  };
-  int64_t i = 0;
-  for (; i + V::size() <= n; i += V::size()) move(i, V::size());
-  if (i < n) move(i, n - i);
+  });
 }
 
 // For tests: a step, with an average that follows.
 void checked_adam_step(at::TensorList trained, const at::Tensor& average, double learning_rate,
                        double weight_decay, double rate) {
-  TORCH_CHECK_VALUE(trained.size() == 5 && average.sizes() == trained[0].sizes(), "adam_step: got ",
-                    trained.size(), " tensors and an average of shape ", average.sizes(),
-                    "; there must be five, and an average as the first.");
-  const AdamState state{trained[0], trained[1], trained[2], trained[3], trained[4]};
+  const AdamState state = adam_state(trained, "adam_step", 0);
+  TORCH_CHECK_VALUE(average.sizes() == state.flat.sizes() && average.is_contiguous() &&
+                        average.scalar_type() == state.flat.scalar_type() &&
+                        average.device() == state.flat.device(),
+                    "adam_step: got a ", average.scalar_type(), " average of shape ",
+                    average.sizes(), " on ", average.device(), "; it must be as the parameters, ",
+                    state.flat.scalar_type(), " of shape ", state.flat.sizes(), " on ",
+                    state.flat.device(), ".");
   adam_step(state, {learning_rate, weight_decay}, [&](int64_t begin, int64_t end) {
     average_in_place(average, state.flat, rate, begin, end);
   });
 }
 
 }  // namespace
+
+AdamState adam_state(at::TensorList tensors, const char* name, int64_t numbers) {
+  TORCH_CHECK_VALUE(tensors.size() == 5, name, " has ", tensors.size(),
+                    " tensors; it must be [flat, gradient, exp_avg, exp_avg_sq, step].");
+  const at::Tensor &flat = tensors[0], &step = tensors[4];
+  for (const at::Tensor& vector : tensors.slice(0, 4)) {
+    TORCH_CHECK_VALUE(
+        vector.dim() == 1 && vector.is_contiguous() && vector.numel() == flat.numel() &&
+            vector.numel() >= numbers && at::isFloatingType(vector.scalar_type()) &&
+            vector.scalar_type() == flat.scalar_type() && vector.device() == flat.device(),
+        name, " has a ", vector.scalar_type(), " tensor of shape ", vector.sizes(), " on ",
+        vector.device(), "; its first four must be contiguous vectors of one length, at least ",
+        numbers, ", one floating-point type and one device.");
+  }
+  TORCH_CHECK_VALUE(step.dim() == 0 && step.scalar_type() == at::kFloat, name, "'s step is ",
+                    step.scalar_type(), " of shape ", step.sizes(),
+                    "; it must be a float32 scalar.");
+  return {flat, tensors[1], tensors[2], tensors[3], step};
+}
 
 void adam_step(const AdamState& state, const AdamSettings& settings, Follow follow) {
   if (takes_float_kernels(state.flat)) {

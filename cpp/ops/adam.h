@@ -15,6 +15,11 @@ struct AdamState {
   at::Tensor flat, gradient, exp_avg, exp_avg_sq, step;
 };
 
+/// [flat, gradient, exp_avg, exp_avg_sq, step]. Raises ValueError, which calls them `name`, unless
+/// the first four are contiguous vectors alike, of at least so many numbers, and the last is a
+/// float32 scalar.
+AdamState adam_state(at::TensorList tensors, const char* name, int64_t numbers);
+
 /// One step of Adam, all of `state` but the gradient updated in place.
 ///
 /// What follows from the new parameters alone is done in the same pass: `follow(begin, end)` is

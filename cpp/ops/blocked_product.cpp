@@ -29,10 +29,8 @@ constexpr bool kCompiled = false;
 // two for b and some for a. The two chains that each multiply-add unit must be fed with are there
 // from four rows on.
 constexpr int64_t kTileRows = 12, kTileVectors = 2;
-constexpr int64_t kDepth = 256;             // of a panel: with two vectors across, 32 KiB
-constexpr int64_t kRowsPerTask = 512;       // so many rows of a of depth 256 take half of L2
-constexpr int64_t kUnpackedRows = 24;       // fewer are not worth copying b for
-constexpr int64_t kParallelWork = 1 << 16;  // multiply-adds worth waking another thread for
+constexpr int64_t kDepth = 256;        // of a panel: with two vectors across, 32 KiB
+constexpr int64_t kUnpackedRows = 24;  // fewer are not worth copying b for
 
 std::atomic<bool> switched_on{true};
 
@@ -127,9 +125,7 @@ void dots(Block<const T> a, const T* b, Block<T> c, int64_t m, int64_t depth, bo
       }
     };
     std::fill_n(sum, n, V(0));
-    int64_t k = 0;
-    for (; k + V::size() <= depth; k += V::size()) step(k, V::size());
-    if (k < depth) step(k, depth - k);
+    for_vectors<V>(depth, step);
     for (int j = 0; j < n; ++j) {
       const T dot = sum_of_lanes(sum[j]);
       *c.at(i, j) = add ? *c.at(i, j) + dot : dot;
@@ -220,8 +216,8 @@ void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bo
   const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
   const int64_t wanted = std::max(4 * threads / std::max<int64_t>(1, stacks * panels),
                                   (threads + stacks - 1) / std::max<int64_t>(1, stacks));
-  const int64_t blocks = std::max<int64_t>((m + kRowsPerTask - 1) / kRowsPerTask,
-                                           std::min(wanted, m / (4 * kTileRows)));
+  const int64_t blocks =
+      std::max<int64_t>((m + kRowsAtOnce - 1) / kRowsAtOnce, std::min(wanted, m / (4 * kTileRows)));
   C* result = out.mutable_data_ptr<C>();
   const int64_t work = std::max<int64_t>(1, m * n * k / std::max<int64_t>(1, blocks * panels));
   const int64_t grain = std::max<int64_t>(1, kParallelWork / work);

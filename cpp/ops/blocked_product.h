@@ -5,6 +5,9 @@
 
 namespace tom {
 
+constexpr int64_t kRowsAtOnce = 512;        // so many of depth 256 take half of L2
+constexpr int64_t kParallelWork = 1 << 16;  // multiply-adds worth waking another thread for
+
 /// Whether `blocked_product_out` takes factors like these: float32 or float64 on the CPU where the
 /// library is compiled for AVX-512, bfloat16 where it is for AVX512-BF16, and the switch below on.
 bool has_blocked_product(const at::Tensor& a);

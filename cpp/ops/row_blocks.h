@@ -15,10 +15,8 @@ namespace tom {
 
 using Half = at::BFloat16;
 
-constexpr int64_t kUnit =
-    32;  // rows of a thread are a multiple, and sums over rows sums over these
-constexpr int64_t kRows = 512;              // at once: so many of width 256 take half of L2
-constexpr int64_t kParallelWork = 1 << 16;  // multiply-adds worth waking another thread for
+// A thread has whole units of rows, and sums over rows are made unit by unit.
+constexpr int64_t kUnit = 32;
 
 inline bool is_half(const at::Tensor& t) { return t.scalar_type() == at::kBFloat16; }
 
@@ -79,7 +77,7 @@ void multiply(const Matrix<T>& a, const Matrix<T>& b, int64_t m, int64_t k, int6
 template <typename T>
 Matrix<T> scratch_rows(size_t layer, bool half, int64_t width) {
   thread_local std::array<Scratch<T>, 2> memory;
-  return {memory[layer % 2].of(kRows * width), half, width};
+  return {memory[layer % 2].of(kRowsAtOnce * width), half, width};
 }
 
 // Calls f(stack, first row, count) for blocks of rows, those of one thread behind each other.
@@ -90,7 +88,7 @@ void for_rows(int64_t stacks, int64_t rows, int64_t work_per_row, F f) {
   const auto run = [&](int64_t begin, int64_t end) {
     while (begin < end) {
       const int64_t stack = begin / units, first = begin % units * kUnit;
-      const int64_t last = std::min({end, (stack + 1) * units, begin + kRows / kUnit});
+      const int64_t last = std::min({end, (stack + 1) * units, begin + kRowsAtOnce / kUnit});
       f(stack, first, std::min(rows - first, (last - begin) * kUnit));
       begin = last;
     }

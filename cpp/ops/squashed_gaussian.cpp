@@ -153,6 +153,14 @@ Tensor backward_kernel(const SquashedSample& sample, const Tensor& grad_action,
   return grad_out;
 }
 
+void check_as(const Tensor& t, const Tensor& like, const char* name, at::IntArrayRef shape) {
+  TORCH_CHECK_VALUE(
+      t.sizes() == shape && t.scalar_type() == like.scalar_type() && t.device() == like.device(),
+      "squashed_gaussian: ", name, " is ", t.scalar_type(), " of shape ", t.sizes(), " on ",
+      t.device(), "; it must be ", like.scalar_type(), " of shape ", shape, " on ", like.device(),
+      ".");
+}
+
 // For tests: both ways.
 std::tuple<Tensor, Tensor, Tensor> squashed_gaussian(const Tensor& out, const Tensor& noise,
                                                      const Tensor& scale, const Tensor& center,
@@ -169,6 +177,12 @@ std::tuple<Tensor, Tensor, Tensor> squashed_gaussian(const Tensor& out, const Te
 
 SquashedSample squashed_sample(const Tensor& out, const Tensor& noise,
                                const SquashedGaussian& gaussian) {
+  TORCH_CHECK_VALUE(noise.dim() == 3, "squashed_gaussian: noise has shape ", noise.sizes(),
+                    "; it must be [S, B, A].");
+  const int64_t actions = noise.size(2);
+  check_as(out, noise, "out", {noise.size(0), noise.size(1), 2 * actions});
+  check_as(gaussian.scale, noise, "scale", {actions});
+  check_as(gaussian.center, noise, "center", {actions});
   if (!takes_float_kernels(out)) return composed_sample(out, noise, gaussian);
   const SquashedGaussian rows{gaussian.scale.contiguous(), gaussian.center.contiguous(),
                               gaussian.log_std_min, gaussian.log_std_max};
@@ -179,6 +193,10 @@ SquashedSample squashed_sample(const Tensor& out, const Tensor& noise,
 
 Tensor squashed_backward(const SquashedSample& sample, const Tensor& grad_action,
                          const Tensor& grad_log_prob, const SquashedGaussian& gaussian) {
+  const Tensor& like = sample.squashed;
+  const int64_t kept = grad_action.dim() == 3 ? std::min(grad_action.size(1), like.size(1)) : 0;
+  check_as(grad_action, like, "grad_action", {like.size(0), kept, like.size(2)});
+  check_as(grad_log_prob, like, "grad_log_prob", {like.size(0), 1, 1});
   if (!takes_float_kernels(grad_action)) {
     return composed_backward(sample, grad_action, grad_log_prob, gaussian);
   }

@@ -45,28 +45,13 @@ void Followers::follow(const Tensor& leader, int64_t begin, int64_t end) {
 TrainedStack::TrainedStack(TensorList state, const char* name, int64_t seeds, int64_t members,
                            IntArrayRef sizes, Activation activation, Precision precision)
     : activation_(activation) {
-  TORCH_CHECK_VALUE(state.size() == 5, name, " has ", state.size(),
-                    " tensors; it must be [flat, gradient, exp_avg, exp_avg_sq, step].");
-  state_ = {state[0], state[1], state[2], state[3], state[4]};
-  const Tensor &flat = state_.flat, &step = state_.step;
   for (size_t l = 0; l + 1 < sizes.size(); ++l) {
     layers_end_ += seeds * members * (sizes[l] + 1) * sizes[l + 1];
   }
-  for (const Tensor& vector : state.slice(0, 4)) {
-    TORCH_CHECK_VALUE(
-        vector.dim() == 1 && vector.is_contiguous() && vector.numel() == flat.numel() &&
-            vector.numel() >= layers_end_ && at::isFloatingType(vector.scalar_type()) &&
-            vector.scalar_type() == flat.scalar_type() && vector.device() == flat.device(),
-        name, " has a ", vector.scalar_type(), " tensor of shape ", vector.sizes(), " on ",
-        vector.device(), "; its first four must be contiguous vectors of ", "one length, at least ",
-        layers_end_, ", one floating-point type and one ", "device.");
-  }
-  TORCH_CHECK_VALUE(step.dim() == 0 && step.scalar_type() == at::kFloat, name, "'s step is ",
-                    step.scalar_type(), " of shape ", step.sizes(),
-                    "; it must be a float32 scalar.");
-  layers_ = layers_in(flat, seeds, members, sizes);
+  state_ = adam_state(state, name, layers_end_);
+  layers_ = layers_in(state_.flat, seeds, members, sizes);
   gradients_ = layers_in(state_.gradient, seeds, members, sizes);
-  product_weights_.emplace(flat, layers_, precision);
+  product_weights_.emplace(state_.flat, layers_, precision);
 }
 
 Tensor TrainedStack::forward(const Tensor& x) {

@@ -22,6 +22,14 @@
 
 namespace tom {
 
+/// Calls step(i, count) for the whole vectors of [0, n), and once more for what is left.
+template <typename V, typename Step>
+void for_vectors(int64_t n, const Step& step) {
+  int64_t i = 0;
+  for (; i + V::size() <= n; i += V::size()) step(i, V::size());
+  if (i < n) step(i, n - i);
+}
+
 /// The first n numbers of a vector of T from memory of the same type, or of bfloat16 for float32.
 template <typename T, typename Stored>
 at::vec::Vectorized<T> load(const Stored* from, int64_t n) {

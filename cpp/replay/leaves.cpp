@@ -4,7 +4,6 @@
 #include <array>
 #include <cstring>
 #include <limits>
-#include <type_traits>
 
 namespace tom::replay {
 namespace {

@@ -23,7 +23,7 @@ class ZeroedArray {
  public:
   explicit ZeroedArray(std::size_t size) {
     const std::size_t bytes = size * sizeof(T);
-    const std::size_t alignment = bytes < kHugePage ? kLine : kHugePage;
+    const std::size_t alignment = bytes < kHugePage ? kLines : kHugePage;
     block_.reset(std::calloc(bytes + alignment, 1));
     if (!block_) throw std::bad_alloc();
     const auto address = reinterpret_cast<std::uintptr_t>(block_.get());
@@ -37,7 +37,7 @@ class ZeroedArray {
   T& operator[](std::size_t i) const { return data_[i]; }
 
  private:
-  static constexpr std::size_t kLine = 128;  // two cache lines: some processors fetch pairs
+  static constexpr std::size_t kLines = 128;  // two cache lines: some processors fetch pairs
   static constexpr std::size_t kHugePage = std::size_t{1} << 21;
 
   struct Free {

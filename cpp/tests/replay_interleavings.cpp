@@ -238,12 +238,10 @@ int main() {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   explore("settled rows can be read", settled_rows_can_be_read);
   explore("rows are whole", rows_are_whole);
-  explore(
-      "sums fit after updates of one block", [] { return sums_fit_after_updates(16, 3, 4); }, 4);
-  explore(
-      "sums fit after updates of two blocks", [] { return sums_fit_after_updates(32, 3, 20); }, 4);
-  explore(
-      "sums fit after updates of two nodes", [] { return sums_fit_after_updates(256, 3, 200); }, 4);
+  explore("sums fit after updates of one block", [] { return sums_fit_after_updates(16, 3, 4); });
+  explore("sums fit after updates of two blocks", [] { return sums_fit_after_updates(32, 3, 20); });
+  explore("sums fit after updates of two nodes",
+          [] { return sums_fit_after_updates(256, 3, 200); });
   for (const double target : {3.9, 5.9}) {
     explore("finds have positive weights", [=] { return finds_positive_weights(target); });
   }

@@ -50,7 +50,7 @@ class HashSet {
   }
 
  private:
-  std::vector<std::uint64_t> slots_ = std::vector<std::uint64_t>(std::size_t{1} << 22);
+  std::vector<std::uint64_t> slots_ = std::vector<std::uint64_t>(std::size_t{1} << 23);
   std::size_t size_ = 0;
 };
 
