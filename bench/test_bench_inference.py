@@ -88,8 +88,8 @@ def test_rollout_step_of_100_000_rows(compare: Any) -> None:
     dynamics = DynamicsEnsemble(LAYOUT, DynamicsConfig(), "sample", streams("dynamics"))
     env = make_vector_env("Hopper-v5", 1, 1)
     assert isinstance(env, BatchEnv)
-    rollouts = ModelRollouts(LAYOUT, dynamics, env.terminated, 1, streams("rollouts"))
+    rollouts = ModelRollouts(LAYOUT, dynamics, env.terminated, streams("rollouts"))
     starts, act = torch.randn(1, ROWS, 11), policy().act
     passes = [(1, ROWS, ACTOR), (1, ROWS, MODEL)]
-    compare("rollout step of 100 000 rows", lambda: rollouts.run(starts, act), passes)
+    compare("rollout step of 100 000 rows", lambda: rollouts.run(starts, act, 1), passes)
     env.close()

@@ -62,6 +62,7 @@ def test_walk_and_types_name_the_same_leaves() -> None:
         ({"termination": "never"}, "termination: given 'never', allowed are task, none or module:"),
         ({"termination": "module:"}, "termination: given 'module:', allowed are task, none or"),
         ({"dynamics.elites": 8}, "dynamics.elites: given 8, allowed is at most dynamics.members"),
+        ({"rollout.growth_end": 20_000}, "rollout.growth_end: given 20000, allowed is more than"),
         ({"replay.capacity": 10}, "replay.capacity: given 10, allowed is at least discriminator"),
         ({"algorithm": "mbpo", "weighting": "loss"}, "weighting: given 'loss', allowed is 'sample"),
     ],

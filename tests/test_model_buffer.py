@@ -37,11 +37,27 @@ def test_seeds_may_have_different_numbers_of_rows() -> None:
     assert rewards[0].max() == 1 and rewards[1].max() == 4
 
 
+def test_newest_rows_stay_at_another_capacity() -> None:
+    buffer = ModelBuffer(10, LAYOUT.width, streams(0, 1))
+    for start in (0, 4, 8, 12):
+        buffer.extend([_numbered(start, 4), _numbered(start, 2)])
+    for capacity, first, second in ((14, range(6, 16), 8), (7, range(9, 16), 7)):
+        buffer.resize(capacity)
+        rewards = buffer.sample(2000)[..., LAYOUT.reward]
+        assert set(rewards[0].tolist()) == set(first)
+        assert len(set(rewards[1].tolist())) == second
+    buffer.extend([_numbered(16, 2), _numbered(14, 2)])
+    assert set(buffer.sample(2000)[0, :, LAYOUT.reward].tolist()) == set(range(11, 18))
+
+
 def test_state_round_trips() -> None:
-    first, second = (ModelBuffer(10, LAYOUT.width, streams(s)) for s in (0, 1))
+    """A buffer takes over another capacity too."""
+    first, second = (ModelBuffer(n, LAYOUT.width, streams(s)) for s, n in ((0, 10), (1, 1)))
     first.extend([_numbered(0, 7)])
     second.load_state_dict(first.state_dict())
     assert torch.equal(first.sample(20), second.sample(20))
+    second.extend([_numbered(7, 5)])
+    assert len(second) == 10 and len(first) == 7
 
 
 def test_batches_have_the_share_of_real_rows() -> None:

@@ -7,18 +7,18 @@ from torch import Tensor
 
 from conftest import streams
 from helpers import LAYOUT, filled_replays, linear_world
-from tom.config import DynamicsConfig
+from tom.config import Config, DynamicsConfig, RolloutConfig, override
 from tom.dynamics import DynamicsEnsemble
-from tom.rollouts import ModelRollouts, TerminationRule
+from tom.rollouts import ModelRollouts, TerminationRule, rollout_length, rows_kept
 
 
-def _rollouts(length: int, terminated: TerminationRule) -> ModelRollouts:
+def _rollouts(terminated: TerminationRule) -> ModelRollouts:
     config = DynamicsConfig(
         members=3, elites=2, hidden=(32, 32), learning_rate=3e-3, batches_per_epoch=40
     )
     dynamics = DynamicsEnsemble(LAYOUT, config, "sample", streams(0, 1))
     dynamics.fit(filled_replays(linear_world(2, 3000, noise=0.02)), torch.ones(2, 3000))
-    return ModelRollouts(LAYOUT, dynamics, terminated, length, streams(0, 1, purpose="rollouts"))
+    return ModelRollouts(LAYOUT, dynamics, terminated, streams(0, 1, purpose="rollouts"))
 
 
 def _push(observations: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def _never(observations: Tensor) -> Tensor:
 
 def test_rows_follow_the_learned_model() -> None:
     starts = torch.randn(2, 1001, 2)
-    rows = _rollouts(1, _never).run(starts, _push)
+    rows = _rollouts(_never).run(starts, _push, 1)
     assert [r.shape for r in rows] == [(1001, LAYOUT.width)] * 2
     for start, found in zip(starts, rows, strict=True):
         assert torch.equal(found[:, LAYOUT.observation], start)
@@ -42,17 +42,30 @@ def test_rows_follow_the_learned_model() -> None:
 
 
 def test_longer_rollouts_continue_from_the_predicted_states() -> None:
-    first, second, third = _rollouts(3, _never).run(torch.zeros(2, 60, 2), _push)[0].split(60)
+    first, second, third = _rollouts(_never).run(torch.zeros(2, 60, 2), _push, 3)[0].split(60)
     for before, after in ((first, second), (second, third)):
         assert torch.equal(before[:, LAYOUT.next_observation], after[:, LAYOUT.observation])
 
 
 def test_a_terminated_trajectory_ends() -> None:
     """Every step adds about 0.3, so from 0 the rule |s₀| > 0.45 ends the second step."""
-    rollouts = _rollouts(6, lambda o: o[:, 0] > 0.45)
-    rows = rollouts.run(torch.zeros(2, 50, 2), _push)[1]
+    rollouts = _rollouts(lambda o: o[:, 0] > 0.45)
+    rows = rollouts.run(torch.zeros(2, 50, 2), _push, 6)[1]
     ends = rows[:, LAYOUT.terminated] == 1
     assert int(ends.sum()) == 50
     assert bool((rows[ends][:, LAYOUT.next_observation][:, 0] > 0.45).all())
     assert bool((rows[:, LAYOUT.observation][:, 0] <= 0.45).all())
     assert len(rows) < 6 * 50
+
+
+def test_length_grows_in_a_straight_line() -> None:
+    """MBPO's schedule for Hopper: 1 to 15 between 20 000 and 100 000 steps."""
+    growing = RolloutConfig(final_length=15)
+    steps = (5_000, 20_000, 25_000, 25_750, 60_000, 99_750, 100_000, 200_000)
+    assert [rollout_length(growing, step) for step in steps] == [1, 1, 1, 2, 8, 14, 15, 15]
+    assert {rollout_length(RolloutConfig(length=3), step) for step in steps} == {3}
+
+
+def test_rows_live_as_long_whatever_the_length() -> None:
+    config = override(Config(), {"rollout.starts": 100, "rollout.retain_steps": 900})
+    assert [rows_kept(config, length) for length in (1, 5)] == [400, 2000]

@@ -120,6 +120,7 @@ def test_interrupt_writes_a_checkpoint_and_says_how_to_resume(
     ["--divergence", "chi2_bound", "--dual-q.conjugate", "quadratic"],
     ["--reward-transform", "log"],
     ["--rollout.length", "3"],
+    ["--rollout.final-length", "4", "--rollout.growth-start", "0", "--rollout.growth-end", "400"],
     ["--dynamics.members", "1", "--dynamics.elites", "1"],
     ["--sac.real-fraction", "1"],
 ])  # fmt: skip

@@ -136,7 +136,14 @@ class RolloutConfig:
     starts: int = bounded(100_000, 1)
     """Start states drawn per iteration, in proportion to the weights."""
     length: int = bounded(1, 1)
-    """Model steps from each start."""
+    """Model steps from each start, at first."""
+    final_length: int = bounded(1, 1)
+    """Model steps from each start at last, if more than at first. In between the length grows
+    linearly, rounded down (MBPO on Hopper: from 1 to 15)."""
+    growth_start: int = bounded(20_000, 0)
+    """Environment step up to which the rollouts have their first length (MBPO: 20 000)."""
+    growth_end: int = bounded(100_000, 1)
+    """Environment step from which they have their last length (MBPO on Hopper: 100 000)."""
     retain_steps: int = bounded(1000, 1)
     """Model rows live for this many environment steps (the released code and MBPO: one epoch of
     1000 steps), and longer where trajectories end early."""
@@ -293,6 +300,11 @@ class Config(Settings):
             raise ConfigError(
                 f"dynamics.elites: given {self.dynamics.elites}, allowed is at most "
                 f"dynamics.members = {self.dynamics.members}"
+            )
+        if self.rollout.growth_end <= self.rollout.growth_start:
+            raise ConfigError(
+                f"rollout.growth_end: given {self.rollout.growth_end}, allowed is more than "
+                f"rollout.growth_start = {self.rollout.growth_start}"
             )
         if self.replay.capacity < self.discriminator.current_rows:
             raise ConfigError(

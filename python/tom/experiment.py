@@ -72,13 +72,8 @@ class Experiment:
             cuda_graphs=config.cuda_graphs,
             precision=config.precision,
         )
-        self.rollouts = ModelRollouts(
-            layout, self.dynamics, rule, config.rollout.length, streams("rollouts")
-        )
-        iterations_kept = -(-config.rollout.retain_steps // config.iteration_interval)
-        capacity = config.rollout.starts * config.rollout.length * iterations_kept
-        capacity = capacity if config.model_based else 1
-        self.model_buffer = ModelBuffer(capacity, layout.width, streams("model_buffer"))
+        self.rollouts = ModelRollouts(layout, self.dynamics, rule, streams("rollouts"))
+        self.model_buffer = ModelBuffer(1, layout.width, streams("model_buffer"))
         self.sac = SAC(
             layout,
             self.collector.action_low,

@@ -36,6 +36,18 @@ class ModelBuffer:
             write_ring(self._rows[s], new, self._appended[s] % self.capacity)
             self._appended[s] += len(new)
 
+    def resize(self, capacity: int) -> None:
+        """Keep `capacity` rows per seed from now on: of those there are, the newest."""
+        if capacity == self.capacity:
+            return
+        rows = self._rows.new_zeros(len(self._rows), capacity, self._rows.shape[-1])
+        for s, appended in enumerate(self._appended):
+            kept = min(appended, self.capacity, capacity)
+            slots = torch.arange(appended - kept, appended, device=rows.device) % self.capacity
+            torch.index_select(self._rows[s], 0, slots, out=rows[s, :kept])
+            self._appended[s] = kept
+        self._rows, self.capacity = rows, capacity
+
     def sample(self, n: int) -> Tensor:
         """Uniform draws, [S, n, W]."""
         filled = [min(count, self.capacity) for count in self._appended]
@@ -51,6 +63,7 @@ class ModelBuffer:
 
     def load_state_dict(self, state: State) -> None:
         """Restore what :meth:`state_dict` gave."""
-        self._rows.copy_(state["rows"])
+        self._rows = state["rows"].to(self._rows.device, copy=True)
+        self.capacity = self._rows.shape[1]
         self._appended = state["appended"].tolist()
         self._streams.load_state_dict(state["streams"])

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tom.batching import in_chunks
+from tom.config import Config, RolloutConfig
 from tom.dual_q import Policy
 from tom.dynamics import DynamicsEnsemble
 from tom.rows import RowLayout
@@ -19,6 +20,19 @@ TerminationRule = Callable[[Tensor], Tensor]
 """Booleans [n] for observations [n, O]: the task's own rule, or the user's."""
 
 
+def rollout_length(config: RolloutConfig, step: int) -> int:
+    """Model steps from each start at an environment step: MBPO's linear schedule, rounded down."""
+    growth = max(config.final_length - config.length, 0)
+    passed, whole = step - config.growth_start, config.growth_end - config.growth_start
+    return config.length + min(max(passed, 0), whole) * growth // whole
+
+
+def rows_kept(config: Config, length: int) -> int:
+    """Capacity of the model buffer in which rows of rollouts this long live as configured."""
+    iterations = -(-config.rollout.retain_steps // config.iteration_interval)
+    return config.rollout.starts * length * iterations
+
+
 class ModelRollouts:
     """Rolls the policy out in the model.
 
@@ -26,7 +40,6 @@ class ModelRollouts:
         layout: the row's layout.
         dynamics: the model.
         terminated: the termination rule, applied to predicted next states.
-        length: model steps from each start.
         streams: random streams, one per seed.
     """
 
@@ -35,14 +48,13 @@ class ModelRollouts:
         layout: RowLayout,
         dynamics: DynamicsEnsemble,
         terminated: TerminationRule,
-        length: int,
         streams: RandomStreams,
     ) -> None:
         self.layout, self.dynamics, self.terminated = layout, dynamics, terminated
-        self.length, self._streams = length, streams
+        self._streams = streams
 
     @torch.no_grad()
-    def run(self, starts: Tensor, policy: Policy) -> list[Tensor]:
+    def run(self, starts: Tensor, policy: Policy, length: int) -> list[Tensor]:
         """Rows of all steps, one tensor [n_s, W] per seed.
 
         A trajectory ends where the rule says so; each seed thus gets between n and n · length rows.
@@ -51,10 +63,11 @@ class ModelRollouts:
             starts: start states [S, n, O], in random order: contiguous blocks of them go through
                 one elite member each.
             policy: draws actions.
+            length: model steps from each start.
         """
         states, alive = starts, torch.ones(starts.shape[:2], dtype=torch.bool, device=starts.device)
         rows: list[list[Tensor]] = [[] for _ in starts]
-        for _ in range(self.length):
+        for _ in range(length):
             step = in_chunks(lambda s: self._step(s, policy), states)
             for kept, seed_rows, seed_alive in zip(rows, step, alive, strict=True):
                 kept.append(seed_rows[seed_alive])

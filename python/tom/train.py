@@ -19,6 +19,7 @@ from tom.logger import Logger
 from tom.plots import plot_returns, plot_weight_age
 from tom.policy_batches import policy_batches
 from tom.process import keep_freed_memory
+from tom.rollouts import rollout_length, rows_kept
 from tom.run_folder import RunFolder
 from tom.weighting import defensive_mixture, weight_metrics
 
@@ -52,7 +53,9 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
                 replays.set_weights(weights)
                 _, rows = replays.sample(config.rollout.starts)
                 starts = rows[..., replays.layout.observation]
-                run.model_buffer.extend(run.rollouts.run(starts, policy.act))
+                length = rollout_length(config.rollout, run.step)
+                run.model_buffer.resize(rows_kept(config, length))
+                run.model_buffer.extend(run.rollouts.run(starts, policy.act, length))
 
         if not exploring and config.updates_per_step:
             with log.phase("policy"):  # G updates of SAC on model rows with a share of real ones
