@@ -26,11 +26,13 @@ constexpr std::size_t kAhead = 512;                // leaves between the prefetc
 constexpr double kScale = 0x1p896;
 constexpr double kGoodScaled = 0x1p128 / kScale;
 static_assert(std::endian::native == std::endian::little);
-Eight scaled_neighbour_sums(const Sixteen& words) {
-  const auto two = reinterpret_cast<EightWords>(words);
-  constexpr std::uint64_t kMantissaAndExponent = 0x1fffffffe0000000;
-  return reinterpret_cast<Eight>(two << 29 & kMantissaAndExponent) +
-         reinterpret_cast<Eight>(two >> 3 & kMantissaAndExponent);
+constexpr std::uint64_t kWithSign = 0x1fffffffe0000000;
+constexpr std::uint64_t kWithoutSign = 0x0fffffffe0000000;  // -0.0 is 0 then
+Eight scaled_even(const Sixteen& words, std::uint64_t kept) {
+  return reinterpret_cast<Eight>(reinterpret_cast<EightWords>(words) << 29 & kept);
+}
+Eight scaled_odd(const Sixteen& words, std::uint64_t kept) {
+  return reinterpret_cast<Eight>(reinterpret_cast<EightWords>(words) >> 3 & kept);
 }
 
 // (GCC 12 converts vectors of this size in four parts when it is left to __builtin_convertvector.)
@@ -147,7 +149,7 @@ std::size_t Leaves::assign_whole_nodes(std::span<const float> weights, const Lev
     Sixteen least = words[0];
     for (std::size_t i = 0; i < kFan; ++i) {
       store_line(words[i], leaves_.data() + at + i * kBlock);
-      pairs[i] = scaled_neighbour_sums(words[i]);
+      pairs[i] = scaled_even(words[i], kWithSign) + scaled_odd(words[i], kWithSign);
       least = smaller(words[i], least);
     }
     const Eight totals = block_sums(pairs);
@@ -224,29 +226,34 @@ template bool Leaves::assign(std::span<const double>, std::size_t, const Level&)
 
 #ifdef TOM_VECTOR_LOADS
 
-inline Leaves::Halves Leaves::load_block(std::size_t block) const {
+inline Leaves::Block Leaves::load_block(std::size_t block) const {
   const __m512i words = relaxed_sixteen(leaves_.data() + block * kBlock);
-  const __m512 narrow = _mm512_castsi512_ps(words);
-  Halves w{_mm512_cvtps_pd(_mm512_castps512_ps256(narrow)),
-           _mm512_cvtps_pd(_mm512_extractf32x8_ps(narrow, 1))};
+  const unsigned positive = _mm512_cmpgt_epi32_mask(words, _mm512_setzero_si512());
   const unsigned wide = _mm512_cmpeq_epi32_mask(words, _mm512_set1_epi32(kWide));
-  if (wide) {
-    std::atomic_thread_fence(std::memory_order_acquire);
-    const double* const from = wide_.data() + block * kBlock;
-    w.low = _mm512_mask_mov_pd(w.low, static_cast<__mmask8>(wide), relaxed_eight(from));
-    w.high = _mm512_mask_mov_pd(w.high, static_cast<__mmask8>(wide >> 8), relaxed_eight(from + 8));
+  if (!wide) {
+    const auto of = reinterpret_cast<Sixteen>(words);
+    return {scaled_even(of, kWithoutSign), scaled_odd(of, kWithoutSign), 1 / kScale, kScale,
+            positive};
   }
-  return w;
+  std::atomic_thread_fence(std::memory_order_acquire);
+  const double* const from = wide_.data() + block * kBlock;
+  const __m512 narrow = _mm512_castsi512_ps(words);
+  const Eight low = _mm512_mask_mov_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(narrow)),
+                                       static_cast<__mmask8>(wide), relaxed_eight(from));
+  const Eight high = _mm512_mask_mov_pd(_mm512_cvtps_pd(_mm512_extractf32x8_ps(narrow, 1)),
+                                        static_cast<__mmask8>(wide >> 8), relaxed_eight(from + 8));
+  return {__builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14),
+          __builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15), 1.0, 1.0, positive};
 }
 
 double Leaves::sum(std::size_t block) const {
-  const Halves w = load_block(block);
-  return block_sum(neighbour_sums(w.low, w.high));
+  const Block w = load_block(block);
+  return block_sum(w.even + w.odd) * w.inverse;
 }
 
 inline std::int64_t Leaves::find_in_block(std::size_t block, double target) const {
-  const Halves w = load_block(block);
-  const std::size_t i = covering(w.low, w.high, target);
+  const Block w = load_block(block);
+  const std::size_t i = covering(w.even, w.odd, w.positive, target * w.scale);
   return i < kBlock ? static_cast<std::int64_t>(block * kBlock + i) : -1;
 }
 
@@ -273,7 +280,7 @@ inline std::int64_t Leaves::find_in_block(std::size_t block, double target) cons
 void Leaves::find(std::span<const std::size_t> blocks, const double* targets,
                   std::int64_t* slots) const {
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    slots[i] = find_in_block(blocks[i], std::max(targets[i], 0.0));
+    slots[i] = find_in_block(blocks[i], targets[i] > 0.0 ? targets[i] : 0.0);
   }
 }
 

@@ -72,10 +72,14 @@ class Leaves {
   std::size_t assign_whole_nodes(std::span<const float> weights, const Level& sums);
   std::size_t assign_whole_nodes(std::span<const double> weights, const Level& sums);
 #ifdef TOM_VECTOR_LOADS
-  struct Halves {
-    __m512d low, high;
+  // Weights w_0, w_2, ... and w_1, w_3, ..., all multiplied by a power of two; that and its
+  // inverse; and bits that tell which weights are positive.
+  struct Block {
+    Eight even, odd;
+    double scale, inverse;
+    unsigned positive;
   };
-  Halves load_block(std::size_t block) const;
+  Block load_block(std::size_t block) const;
 #endif
   std::int64_t find_in_block(std::size_t block, double target) const;
 

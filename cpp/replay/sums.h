@@ -12,7 +12,8 @@
 #include "replay/atomic.h"
 
 // Whole vectors where the processor has them, unless a checker has to see each access.
-#if defined(__AVX512F__) && !defined(__SANITIZE_THREAD__) && !defined(TOM_INTERLEAVE)
+#if defined(__AVX512F__) && defined(__BMI2__) && !defined(__SANITIZE_THREAD__) && \
+    !defined(TOM_INTERLEAVE)
 #include <immintrin.h>
 #define TOM_VECTOR_LOADS
 #endif
@@ -230,41 +231,37 @@ struct Root {
 };
 
 // The position i of the first positive weight whose running sum w_0 + ... + w_i exceeds `target`,
-// or 16 if there is none. The sums are made in three doubling steps within each half, then the
-// first half's total is added to the second's: in the same order with vectors and without.
+// or 16 if there is none. Neighbours are added, and running sums of the eight pairs made in three
+// doubling steps; for the first of a pair, the pairs before it and itself are added: in the same
+// order with vectors and without.
 #ifdef TOM_VECTOR_LOADS
-inline std::size_t covering(const __m512d low, const __m512d high, double target) {
-  const auto shifted = [](const __m512d v, auto lanes) {
+// From w_0, w_2, ... and w_1, w_3, ..., and bits that tell which of the 16 are positive.
+inline std::size_t covering(const Eight& even, const Eight& odd, unsigned positive, double target) {
+  const auto shifted = [](const Eight& v, auto lanes) -> Eight {
     return _mm512_castsi512_pd(
         _mm512_alignr_epi64(_mm512_castpd_si512(v), _mm512_setzero_si512(), 8 - lanes.value));
   };
-  const auto running = [&](const __m512d w) {
-    const __m512d two = w + shifted(w, std::integral_constant<int, 1>());
-    const __m512d four = two + shifted(two, std::integral_constant<int, 2>());
-    return four + shifted(four, std::integral_constant<int, 4>());
-  };
-  const __m512d first = running(low);
-  const __m512d total = _mm512_permutexvar_pd(_mm512_set1_epi64(7), first);
-  const __m512d second = running(high) + total;
-  const __m512d limit = _mm512_set1_pd(target), zero = _mm512_setzero_pd();
-  const auto found = [&](const __m512d sums, const __m512d w) -> unsigned {
-    return _mm512_mask_cmp_pd_mask(_mm512_cmp_pd_mask(w, zero, _CMP_GT_OQ), sums, limit,
-                                   _CMP_GT_OQ);
-  };
-  return static_cast<std::size_t>(
-      std::countr_zero(found(first, low) | found(second, high) << 8 | 1U << kBlock));
+  const Eight one = even + odd;
+  const Eight two = one + shifted(one, std::integral_constant<int, 1>());
+  const Eight four = two + shifted(two, std::integral_constant<int, 2>());
+  const Eight with_pair = four + shifted(four, std::integral_constant<int, 4>());
+  const Eight with_first = shifted(with_pair, std::integral_constant<int, 1>()) + even;
+  const __m512d limit = _mm512_set1_pd(target);
+  const unsigned exceeds = _pdep_u32(_mm512_cmp_pd_mask(with_first, limit, _CMP_GT_OQ), 0x5555) |
+                           _pdep_u32(_mm512_cmp_pd_mask(with_pair, limit, _CMP_GT_OQ), 0xaaaa);
+  return static_cast<std::size_t>(std::countr_zero((exceeds & positive) | 1U << kBlock));
 }
 #else
 inline std::size_t covering(const std::array<double, kBlock>& w, double target) {
-  std::array<double, kBlock> sums = w;
+  std::array<double, kBlock / 2> sums;
+  for (std::size_t i = 0; i < sums.size(); ++i) sums[i] = w[2 * i] + w[2 * i + 1];
   for (const std::size_t step : {1, 2, 4}) {
-    for (std::size_t i = kBlock; i-- > 0;) {
-      if (i % 8 >= step) sums[i] += sums[i - step];
-    }
+    for (std::size_t i = sums.size(); i-- > step;) sums[i] += sums[i - step];
   }
-  for (std::size_t i = 8; i < kBlock; ++i) sums[i] += sums[7];
   for (std::size_t i = 0; i < kBlock; ++i) {
-    if (w[i] > 0.0 && sums[i] > target) return i;
+    const double before = i < 2 ? 0.0 : sums[i / 2 - 1];
+    const double sum = i % 2 == 0 ? before + w[i] : sums[i / 2];
+    if (w[i] > 0.0 && sum > target) return i;
   }
   return kBlock;
 }

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::size_t kLanes = 64;
 constexpr std::size_t kAll = ~std::size_t{0};
-constexpr std::size_t kNear = 1024;  // totals on a level that stays in the nearest cache
+constexpr std::size_t kStamped = kFan * kFan;  // neighbouring nodes that share a stamp
 
 // How many blocks of leaves there are, nodes of blocks, nodes of nodes, ... and at last no more
 // than the root holds.
@@ -21,11 +21,11 @@ std::vector<std::size_t> level_sizes(std::size_t capacity) {
   return sizes;
 }
 
-// With two for the root and one for the total.
-std::size_t count_nodes(const std::vector<std::size_t>& sizes) {
-  std::size_t count = 3;
+// In groups of `size` totals on each level below the root.
+std::size_t count_groups(const std::vector<std::size_t>& sizes, std::size_t size) {
+  std::size_t count = 0;
   for (std::size_t level = 0; level + 1 < sizes.size(); ++level) {
-    count += divide_up(sizes[level], kFan);
+    count += divide_up(sizes[level], size);
   }
   return count;
 }
@@ -76,15 +76,19 @@ class Ascent {
 WeightTree::WeightTree(std::size_t capacity)
     : sizes_(level_sizes(capacity)),
       leaves_(capacity),
-      nodes_(count_nodes(sizes_)),
-      stamps_(count_nodes(sizes_)) {
+      nodes_(count_groups(sizes_, kFan) + 3),  // two for the root, one for the total
+      stamps_(count_groups(sizes_, kFan * kStamped) + 1) {
   Node* nodes = nodes_.data();
+  std::uint64_t* stamps = stamps_.data();
   for (std::size_t level = 0; level + 1 < sizes_.size(); ++level) {
     Node* const above = nodes + divide_up(sizes_[level], kFan);
     levels_.push_back({nodes, above});
+    stamps_of_.push_back(stamps);
+    stamps += divide_up(sizes_[level], kFan * kStamped);
     nodes = above;
   }
   root_ = {nodes, nodes[2].totals.data()};
+  stamps_of_.push_back(stamps);
 }
 
 template <class T>
@@ -104,7 +108,7 @@ template bool WeightTree::rebuild(std::span<const float>, std::size_t);
 template bool WeightTree::rebuild(std::span<const double>, std::size_t);
 
 void WeightTree::refresh_root() {
-  advance(stamp(root_.nodes + 2), [&] { root_.sum(); });
+  advance(stamp(levels_.size(), 0), [&] { root_.sum(); });
 }
 
 void WeightTree::refresh_range(std::size_t begin, std::size_t end) {
@@ -112,10 +116,10 @@ void WeightTree::refresh_range(std::size_t begin, std::size_t end) {
   const std::size_t first_block = begin / kBlock, last_block = (end - 1) / kBlock;
   std::size_t first = first_block / kFan, last = last_block / kFan;  // nodes of a level
   for (std::size_t level = 0; level < levels_.size(); ++level) {
-    for (std::size_t parent = first / kFan; parent <= last / kFan; ++parent) {
-      const std::size_t from = std::max(first, parent * kFan);
-      const std::size_t to = std::min(last, parent * kFan + kFan - 1);
-      advance(stamp(levels_[level].above + parent), [&] {
+    for (std::size_t group = first / kStamped; group <= last / kStamped; ++group) {
+      const std::size_t from = std::max(first, group * kStamped);
+      const std::size_t to = std::min(last, group * kStamped + kStamped - 1);
+      advance(stamp(level, group), [&] {
         if (level == 0) {
           const std::size_t until = std::min(last_block, to * kFan + kFan - 1);
           for (std::size_t block = std::max(first_block, from * kFan); block <= until; ++block) {
@@ -133,12 +137,9 @@ void WeightTree::refresh_range(std::size_t begin, std::size_t end) {
 
 // What an update of a large tree touches and may find far from the processor.
 void WeightTree::prefetch_path(std::size_t block) const {
-  const Node* const node = levels_[0].nodes + block / kFan;
-  const Node* const parent = levels_[0].above + block / (kFan * kFan);
   leaves_.prefetch(block);
-  prefetch(*node);
-  prefetch(*parent);
-  __builtin_prefetch(&stamps_[static_cast<std::size_t>(parent - nodes_.data())]);
+  prefetch(levels_[0].nodes[block / kFan]);
+  prefetch(levels_[0].above[block / (kFan * kFan)]);
 }
 
 void WeightTree::update(std::span<const std::int64_t> slots, std::span<const double> weights) {
@@ -146,6 +147,7 @@ void WeightTree::update(std::span<const std::int64_t> slots, std::span<const dou
   std::vector<std::size_t> blocks(slots.size());  // before the first store: memory may run out
   std::vector<std::size_t> nodes(slots.size());
   std::vector<std::size_t> parents(slots.size());
+  std::vector<std::size_t> groups(slots.size());
   std::vector<std::uint64_t> seen(slots.size());
   for (std::size_t i = 0; i < slots.size(); ++i) {
     blocks[i] = static_cast<std::size_t>(slots[i]) / kBlock;
@@ -157,35 +159,36 @@ void WeightTree::update(std::span<const std::int64_t> slots, std::span<const dou
   Ascent ascent;
   ascent.move_up<1>(blocks, blocks);
   ascent.move_up<kFan>(blocks, nodes);
+  ascent.move_up<kFan>(nodes, parents);
   for (std::size_t level = 0; level < levels_.size(); ++level) {
-    // Those of one parent, or all.
-    const auto sum = [&](std::size_t parent = kAll) {
+    // Those of one group, or all.
+    const auto sum = [&](std::size_t group = kAll) {
       if (level == 0) {
         for (const std::size_t block : blocks) {
-          if (parent == kAll || block / (kFan * kFan) == parent) sum_block(block);
+          if (group == kAll || block / (kFan * kStamped) == group) sum_block(block);
         }
       }
       for (const std::size_t node : nodes) {
-        if (parent == kAll || node / kFan == parent) levels_[level].sum(node);
+        if (group == kAll || node / kStamped == group) levels_[level].sum(node);
       }
     };
-    ascent.move_up<kFan>(nodes, parents);
-    Node* const above = levels_[level].above;
-    for (std::size_t i = 0; i < parents.size(); ++i) {
-      seen[i] = stamp(above + parents[i]).load(std::memory_order_acquire);
+    ascent.move_up<kStamped / kFan>(parents, groups);
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      seen[i] = stamp(level, groups[i]).load(std::memory_order_acquire);
     }
     sum();
-    for (std::size_t i = 0; i < parents.size(); ++i) {
-      if (try_advance(stamp(above + parents[i]), seen[i])) continue;
-      advance(stamp(above + parents[i]), [&] { sum(parents[i]); });
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      if (try_advance(stamp(level, groups[i]), seen[i])) continue;
+      advance(stamp(level, groups[i]), [&] { sum(groups[i]); });
     }
     nodes.swap(parents);
+    parents.swap(groups);
   }
   refresh_root();
 }
 
-// A few dozen draws go down together: their loads do not depend on each other. They take the small
-// levels at once; of each large one they ask for their nodes before anyone looks at them.
+// A few dozen draws go down together, level by level: their loads do not depend on each other, and
+// each asks for what it will read on the next level before anyone looks at it.
 void WeightTree::find(std::span<const double> targets, std::int64_t* slots) const {
   std::array<std::size_t, kLanes> node;
   std::array<double, kLanes> rest;
@@ -195,38 +198,34 @@ void WeightTree::find(std::span<const double> targets, std::int64_t* slots) cons
     std::fill(rest.begin() + static_cast<std::ptrdiff_t>(lanes), rest.end(), 0.0);
     root_.search(rest.data(), node.data(), kLanes);
     for (std::size_t& n : node) n = std::min(n, sizes_.back() - 1);
-    for (std::size_t level = levels_.size(); level > 1;) {
-      const std::size_t above = level--;
-      while (level > 1 && sizes_[level - 1] <= kNear) --level;
-      for (std::size_t lane = 0; lane < lanes; ++lane) {
-        Position at{node[lane], rest[lane]};
-        for (std::size_t l = above; l-- > level;) at = descend(l, at);
-        prefetch_sums(levels_[level - 1].nodes[at.node]);
-        node[lane] = at.node;
-        rest[lane] = at.rest;
-      }
+    const std::span<std::size_t> nodes(node.data(), lanes);
+    for (std::size_t level = levels_.size(); --level > 0;) {
+      const Node* const below = levels_[level - 1].nodes;
+      descend(level, nodes, rest.data(), [&](std::size_t n) { prefetch_sums(below[n]); });
     }
-    find_in_nodes(std::span(node.data(), lanes), rest.data(), slots + begin);
+    find_in_nodes(nodes, rest.data(), slots + begin);
   }
 }
 
 void WeightTree::find_in_nodes(std::span<std::size_t> nodes, double* rests,
                                std::int64_t* slots) const {
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    const Position at = descend(0, {nodes[i], rests[i]});
-    leaves_.prefetch(at.node);
-    nodes[i] = at.node;
-    rests[i] = at.rest;
-  }
+  descend(0, nodes, rests, [&](std::size_t block) { leaves_.prefetch(block); });
   leaves_.find(nodes, rests, slots);
 }
 
-// From a node of one level to the child that covers what is left of the target.
-inline WeightTree::Position WeightTree::descend(std::size_t level, const Position& at) const {
-  Node& node = levels_[level].nodes[at.node];
-  const std::size_t child = last_at_most(node, bits(at.rest));
-  return {std::min(at.node * kFan + child, sizes_[level] - 1),
-          at.rest - std::bit_cast<double>(relaxed_bits(node.before[child]))};
+// From nodes of one level to the children that cover what is left of the targets.
+template <class Prefetch>
+inline void WeightTree::descend(std::size_t level, std::span<std::size_t> nodes, double* rests,
+                                const Prefetch& prefetch) const {
+  Node* const of_level = levels_[level].nodes;
+  const std::size_t last = sizes_[level] - 1;
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    Node& node = of_level[nodes[i]];
+    const std::size_t child = last_at_most(node, bits(rests[i]));
+    nodes[i] = std::min(nodes[i] * kFan + child, last);
+    rests[i] -= std::bit_cast<double>(relaxed_bits(node.before[child]));
+    prefetch(nodes[i]);
+  }
 }
 
 }  // namespace tom::replay

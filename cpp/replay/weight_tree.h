@@ -13,20 +13,20 @@
 // therefore a pure function of the leaves: no rounding error builds up, whatever the order of
 // updates, and a saved and restored buffer draws the very same rows.
 //
-// Point updates (`store` and `refresh`) may run in any number of threads while others draw. The
-// nodes below one parent share a stamp. A thread that has stored children of some of them reads the
-// stamp, sums those nodes, stores the sums, and then advances the stamp by compare-and-swap; if
-// that fails, another thread has advanced it meanwhile, perhaps after summing older children, and
-// it sums its nodes again. Why the sums of a node are right once all updates have returned: among
-// the threads that summed it let Z be the last to advance the stamp. Each of the others advanced it
-// earlier, after its last store to the node's children and to its sums, and so before Z last read
-// the stamp, as nobody advanced it between that and Z's own advance; Z's read acquired all that. So
-// Z summed the final children, and its own sums were the last to be stored. (Between a child's last
-// sum and the parent the same argument applies again, as each thread refreshes the parent after the
-// child.) A thread repeats its work only if another one has advanced: lock-free. An update of many
-// slots takes these steps for all its nodes of a level side by side, so that the processor need not
-// wait for one compare-and-swap before it loads for the next; for each node their order is the
-// same.
+// Point updates (`store` and `refresh`) may run in any number of threads while others draw. Some
+// neighbouring nodes of a level share a stamp. A thread that has stored children of some of them
+// reads the stamp, sums those nodes, stores the sums, and then advances the stamp by
+// compare-and-swap; if that fails, another thread has advanced it meanwhile, perhaps after summing
+// older children, and it sums its nodes again. Why the sums of a node are right once all updates
+// have returned: among the threads that summed it let Z be the last to advance the stamp. Each of
+// the others advanced it earlier, after its last store to the node's children and to its sums, and
+// so before Z last read the stamp, as nobody advanced it between that and Z's own advance; Z's read
+// acquired all that. So Z summed the final children, and its own sums were the last to be stored.
+// (Between a child's last sum and the parent the same argument applies again, as each thread
+// refreshes the parent after the child.) A thread repeats its work only if another one has
+// advanced: lock-free. An update of many slots takes these steps for all its nodes of a level side
+// by side, so that the processor need not wait for one compare-and-swap before it loads for the
+// next; for each node their order is the same.
 #pragma once
 
 #include <cstddef>
@@ -79,20 +79,17 @@ class WeightTree {
   }
 
  private:
-  struct Position {
-    std::size_t node;
-    double rest;  // of the target, from the node's left end on
-  };
-  Position descend(std::size_t level, const Position& at) const;
+  template <class Prefetch>
+  void descend(std::size_t level, std::span<std::size_t> nodes, double* rests,
+               const Prefetch& prefetch) const;
   void sum_block(std::size_t block) {
     relaxed(levels_[0].nodes[block / kFan].totals[block % kFan], leaves_.sum(block));
   }
   void refresh_root();
   void prefetch_path(std::size_t block) const;
 
-  // That of the nodes below `above`.
-  AtomicRef<std::uint64_t> stamp(const Node* above) const {
-    return AtomicRef<std::uint64_t>(stamps_[static_cast<std::size_t>(above - nodes_.data())]);
+  AtomicRef<std::uint64_t> stamp(std::size_t level, std::size_t group) const {
+    return AtomicRef<std::uint64_t>(stamps_of_[level][group]);
   }
 
   std::vector<std::size_t> sizes_;  // how many totals each level has, the last one being the root
@@ -102,6 +99,7 @@ class WeightTree {
   std::size_t rebuilt_ = 0;  // so many slots got a weight from `rebuild`
   ZeroedArray<Node> nodes_;  // of all levels; the totals beyond a level's end are zeros
   ZeroedArray<std::uint64_t> stamps_;
+  std::vector<std::uint64_t*> stamps_of_;  // the first of each level, the last one being the root
 };
 
 }  // namespace tom::replay
