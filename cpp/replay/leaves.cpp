@@ -16,7 +16,8 @@ using EightFlags [[gnu::vector_size(64)]] = std::int64_t;    // and one of doubl
 constexpr double kSmallestNormal = std::numeric_limits<float>::min();
 constexpr std::uint32_t kNormalFrom = 0x00800000;  // the bits of float32 numbers
 constexpr std::size_t kAtOnce = kFan * kBlock;     // leaves below a node
-constexpr std::size_t kAhead = 512;                // leaves between the prefetch and the store
+constexpr std::size_t kAhead = 2048;               // leaves between the prefetch and the store
+constexpr std::size_t kNodesAhead = 8;             // and nodes
 
 // Numbers that are 2^-896 times as large as the float32 numbers they are made of: the bits of a
 // double that come after the sign, of which the exponent is that of the float. Nothing is shuffled,
@@ -62,6 +63,14 @@ void store_line(const Sixteen& words, std::uint32_t* leaves) {
   const auto ahead = reinterpret_cast<std::uintptr_t>(leaves) + kAhead * sizeof *leaves;
   __builtin_prefetch(reinterpret_cast<const void*>(ahead), /*rw=*/1);
   std::memcpy(leaves, &words, sizeof words);
+}
+
+// Likewise for the node.
+void set_node(const Level& level, std::size_t node, const Eight& totals) {
+  const auto ahead = reinterpret_cast<std::uintptr_t>(level.nodes + node + kNodesAhead);
+  __builtin_prefetch(reinterpret_cast<const void*>(ahead), /*rw=*/1);
+  __builtin_prefetch(reinterpret_cast<const void*>(ahead + sizeof totals), /*rw=*/1);
+  level.set(node, totals);
 }
 
 bool all(const EightFlags& flags) {
@@ -154,7 +163,7 @@ std::size_t Leaves::assign_whole_nodes(std::span<const float> weights, const Lev
     }
     const Eight totals = block_sums(pairs);
     good &= totals < kGoodScaled;
-    sums.set(at / kAtOnce, totals * kScale);
+    set_node(sums, at / kAtOnce, totals * kScale);
     if (any(least < kNormalFrom)) {
       for (const Sixteen& w : words) smallest = smaller(less_one(w), smallest);
     }
@@ -191,7 +200,7 @@ std::size_t Leaves::assign_whole_nodes(std::span<const double> weights, const Le
     }
     const Eight totals = block_sums(pairs);
     good &= totals <= kMaxWeight;
-    sums.set(at / kAtOnce, totals);
+    set_node(sums, at / kAtOnce, totals);
   }
   const bool usual =
       all(good & (reinterpret_cast<EightFlags>(signs) >= 0)) && !any(smallest < kNormalFrom - 1);
