@@ -260,6 +260,8 @@ double Leaves::sum(std::size_t block) const {
   return block_sum(w.even + w.odd) * w.inverse;
 }
 
+// (A target so small that it underflows when it is scaled is below every positive weight, before
+// and after.)
 inline std::int64_t Leaves::find_in_block(std::size_t block, double target) const {
   const Block w = load_block(block);
   const std::size_t i = covering(w.even, w.odd, w.positive, target * w.scale);
