@@ -180,16 +180,17 @@ def test_draw(compare: Any, n: int, k: int) -> None:
     compare(lambda: case.buffer.draw(k), baselines, rounds=400 if k == 256 else 50)
 
 
+@pytest.mark.parametrize("k", [256, 100_000])
 @pytest.mark.parametrize("n", SIZES)
-def test_draw_and_gather_256_rows(compare: Any, n: int) -> None:
+def test_draw_and_gather(compare: Any, n: int, k: int) -> None:
     case = Case(n, WIDTH)
     rows = case.buffer.rows
     baselines: dict[str, Callable[[], Any]] = {
-        "torch searchsorted + index": lambda: rows[case.torch_draw(256)]
+        "torch searchsorted + index": lambda: rows[case.torch_draw(k)]
     }
     if (peer := cpprb_buffer(n, WIDTH)) is not None:
-        baselines["cpprb"] = lambda: peer.sample(256, beta=0.4)
-    compare(lambda: case.buffer.sample(256), baselines, rounds=400)
+        baselines["cpprb"] = lambda: peer.sample(k, beta=0.4)
+    compare(lambda: case.buffer.sample(k), baselines, rounds=400 if k == 256 else 50)
 
 
 @pytest.mark.parametrize("n", [10_000, *SIZES])

@@ -16,8 +16,7 @@ using EightFlags [[gnu::vector_size(64)]] = std::int64_t;    // and one of doubl
 constexpr double kSmallestNormal = std::numeric_limits<float>::min();
 constexpr std::uint32_t kNormalFrom = 0x00800000;  // the bits of float32 numbers
 constexpr std::size_t kAtOnce = kFan * kBlock;     // leaves below a node
-constexpr std::size_t kAhead = 2048;               // leaves between the prefetch and the store
-constexpr std::size_t kNodesAhead = 8;             // and nodes
+constexpr std::size_t kAhead = 512;                // leaves between the prefetch and the store
 
 // Numbers that are 2^-896 times as large as the float32 numbers they are made of: the bits of a
 // double that come after the sign, of which the exponent is that of the float. Nothing is shuffled,
@@ -63,14 +62,6 @@ void store_line(const Sixteen& words, std::uint32_t* leaves) {
   const auto ahead = reinterpret_cast<std::uintptr_t>(leaves) + kAhead * sizeof *leaves;
   __builtin_prefetch(reinterpret_cast<const void*>(ahead), /*rw=*/1);
   std::memcpy(leaves, &words, sizeof words);
-}
-
-// Likewise for the node.
-void set_node(const Level& level, std::size_t node, const Eight& totals) {
-  const auto ahead = reinterpret_cast<std::uintptr_t>(level.nodes + node + kNodesAhead);
-  __builtin_prefetch(reinterpret_cast<const void*>(ahead), /*rw=*/1);
-  __builtin_prefetch(reinterpret_cast<const void*>(ahead + sizeof totals), /*rw=*/1);
-  level.set(node, totals);
 }
 
 bool all(const EightFlags& flags) {
@@ -163,7 +154,7 @@ std::size_t Leaves::assign_whole_nodes(std::span<const float> weights, const Lev
     }
     const Eight totals = block_sums(pairs);
     good &= totals < kGoodScaled;
-    set_node(sums, at / kAtOnce, totals * kScale);
+    sums.set(at / kAtOnce, totals * kScale);
     if (any(least < kNormalFrom)) {
       for (const Sixteen& w : words) smallest = smaller(less_one(w), smallest);
     }
@@ -196,11 +187,11 @@ std::size_t Leaves::assign_whole_nodes(std::span<const double> weights, const Le
       }
       smallest = smaller(less_one(words), smallest);
       store_line(words, leaves_.data() + slot);
-      pairs[i] = neighbour_sums(low, high);
+      pairs[i] = even_of(low, high) + odd_of(low, high);
     }
     const Eight totals = block_sums(pairs);
     good &= totals <= kMaxWeight;
-    set_node(sums, at / kAtOnce, totals);
+    sums.set(at / kAtOnce, totals);
   }
   const bool usual =
       all(good & (reinterpret_cast<EightFlags>(signs) >= 0)) && !any(smallest < kNormalFrom - 1);
@@ -251,8 +242,7 @@ inline Leaves::Block Leaves::load_block(std::size_t block) const {
                                        static_cast<__mmask8>(wide), relaxed_eight(from));
   const Eight high = _mm512_mask_mov_pd(_mm512_cvtps_pd(_mm512_extractf32x8_ps(narrow, 1)),
                                         static_cast<__mmask8>(wide >> 8), relaxed_eight(from + 8));
-  return {__builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14),
-          __builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15), 1.0, 1.0, positive};
+  return {even_of(low, high), odd_of(low, high), 1.0, 1.0, positive};
 }
 
 double Leaves::sum(std::size_t block) const {

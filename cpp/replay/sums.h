@@ -91,10 +91,12 @@ inline double block_sum(const Eight& s) {
       __builtin_shufflevector(s, s, 0, 1, 2, 3) + __builtin_shufflevector(s, s, 4, 5, 6, 7);
   return (quads[0] + quads[2]) + (quads[1] + quads[3]) + 0.0;
 }
-// The first addition, for weights in halves.
-inline Eight neighbour_sums(const Eight& low, const Eight& high) {
-  return __builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14) +
-         __builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15);
+// Weights w_0, w_2, ... and w_1, w_3, ... of halves, whose sum is the first addition.
+inline Eight even_of(const Eight& low, const Eight& high) {
+  return __builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14);
+}
+inline Eight odd_of(const Eight& low, const Eight& high) {
+  return __builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15);
 }
 
 // The totals of eight children, and for each the sum of those to its left.

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <numeric>
+#include <random>
 #include <thread>
 #include <vector>
 
@@ -105,6 +107,46 @@ void zero_weights_are_never_drawn(int rounds) {
   check(buffer.total_weight() == kSize / 2, "the sums fit the weights when all is quiet");
 }
 
+// Bursts of overlapping updates of slots that share stamps and slots that do not. A later update
+// would mend a sum that an earlier one left wrong, so the sums are looked at after each burst.
+void sums_fit_after_each_burst(int rounds) {
+  constexpr std::size_t kSize = 20'000, kSlots = 64;
+  constexpr int kThreads = 2;
+  ReplayBuffer buffer(kSize, 1, 4);
+  const std::vector<double> ones{1.0};
+  buffer.append(std::vector<float>(kSize).data(), kSize, ones);
+  std::vector<double> weights(kSize);
+  std::atomic<int> arrived{0};
+  const auto wait_for_all = [&](int turn) {  // awake, so that both go on at the same moment
+    arrived.fetch_add(1);
+    for (int spins = 0; arrived.load() < kThreads * turn; ++spins) {
+      if (spins > 10'000) std::this_thread::yield();
+    }
+  };
+  const auto update = [&](int thread) {
+    std::mt19937 random(static_cast<unsigned>(thread));
+    std::vector<std::int64_t> slots(kSlots);
+    std::vector<double> values(kSlots);
+    for (int i = 0; i < rounds; ++i) {
+      // Half of them below one stamp; whole weights so that their sum is exact in any order.
+      for (std::size_t k = 0; k < kSlots; ++k) {
+        slots[k] = static_cast<std::int64_t>(random() % (k < kSlots / 2 ? 300 : kSize));
+        values[k] = static_cast<double>(random() % 8);
+      }
+      wait_for_all(3 * i + 1);
+      buffer.update_weights(slots, values);
+      wait_for_all(3 * i + 2);
+      if (thread == 0) {
+        buffer.weights(kSize, weights.data());
+        const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+        check(buffer.total_weight() == sum, "the sums fit the weights after a burst");
+      }
+      wait_for_all(3 * i + 3);
+    }
+  };
+  run_together({[&] { update(0); }, [&] { update(1); }});
+}
+
 // A rewrite that covers only the first rows must not lose the weights of those appended meanwhile.
 void appended_weights_survive_rewrites(int rounds) {
   constexpr std::size_t kFirst = 40;
@@ -140,6 +182,7 @@ int main(int argc, char** argv) {
   rows_are_whole(7, 3, rounds);
   rows_are_whole(64, 8, rounds);
   zero_weights_are_never_drawn(rounds);
+  sums_fit_after_each_burst(rounds);
   appended_weights_survive_rewrites(2 * (rounds / 2));
   std::puts("replay_stress: all promises held");
 }

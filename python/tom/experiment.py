@@ -73,6 +73,7 @@ class Experiment:
             precision=config.precision,
         )
         self.rollouts = ModelRollouts(layout, self.dynamics, rule, streams("rollouts"))
+        # It takes the size that each iteration's rollouts need.
         self.model_buffer = ModelBuffer(1, layout.width, streams("model_buffer"))
         self.sac = SAC(
             layout,
