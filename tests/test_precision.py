@@ -93,15 +93,25 @@ def test_mixed_stacks_round_where_the_reference_does(
         assert (a - b).abs().max() <= 0.03 * b.abs().max() + 1e-6
 
 
-def test_tanh_is_rounded_right_everywhere() -> None:
-    """The coarser tanh of values kept in bfloat16, from the tiny to the infinite."""
-    size = torch.cat([torch.logspace(-30, 3, 4093), torch.tensor([0.0, torch.inf, torch.nan])])
+def tanh_everywhere(between: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The operator's tanh from the tiny to the infinite, and the exact one."""
+    size = torch.cat([torch.logspace(-30, 3, 40_003), torch.tensor([0.0, torch.inf, torch.nan])])
     x = torch.cat([size, -size]).view(1, 1, -1, 1)
     one = torch.ones(1, 1, 1, 1)
-    weights, biases = [one, one.bfloat16(), one], [torch.zeros(1, 1, 1)] * 3
+    weights, biases = [one, one.to(between), one], [torch.zeros(1, 1, 1)] * 3
     _, (found, *_) = torch.ops.tom.stacked_mlp_forward(x, weights, biases, "tanh", True)
-    expected = torch.tanh(x.double())
-    assert found.dtype == torch.bfloat16
+    assert found.dtype == between
+    return found, torch.tanh(x.double())
+
+
+def test_tanh_is_exact_to_two_units_in_the_last_place() -> None:
+    found, expected = tanh_everywhere(torch.float32)
+    torch.testing.assert_close(found.double(), expected, rtol=2**-22, atol=1e-37, equal_nan=True)
+    assert found.nan_to_num().abs().max() == 1
+
+
+def test_tanh_is_rounded_to_the_nearest_bfloat16() -> None:
+    found, expected = tanh_everywhere(torch.bfloat16)
     torch.testing.assert_close(
         found.double(), expected, rtol=2**-8 + 1e-5, atol=1e-37, equal_nan=True
     )

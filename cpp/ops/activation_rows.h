@@ -13,13 +13,12 @@ using at::vec::Vectorized;
 
 // residual() is what the way back multiplies by or decides on. For ReLU and tanh the value itself
 // says it; for SiLU the slope is stored, since the sigmoid is at hand and costs an exponential
-// later. `coarse` says that z or the value is kept in bfloat16: digits beyond its own are worth
-// nothing.
+// later.
 template <typename T>
 struct Linear {
   using V = Vectorized<T>;
   static constexpr bool kSeparateResidual = false;
-  static V forward(V z, V*, bool) { return z; }
+  static V forward(V z, V*) { return z; }
 };
 
 template <typename T>
@@ -27,7 +26,7 @@ struct Relu {
   using V = Vectorized<T>;
   static constexpr bool kSeparateResidual = false;
   // Keeps NaN, as torch.relu does.
-  static V forward(V z, V*, bool) { return at::vec::maximum(z, V(0)); }
+  static V forward(V z, V*) { return at::vec::maximum(z, V(0)); }
   static V backward(V grad, V value) { return V::blendv(grad, V(0), value <= V(0)); }
 };
 
@@ -35,7 +34,7 @@ template <typename T>
 struct Tanh {
   using V = Vectorized<T>;
   static constexpr bool kSeparateResidual = false;
-  static V forward(V z, V*, bool coarse) { return coarse ? coarse_tanh(z) : z.tanh(); }
+  static V forward(V z, V*) { return fast_tanh(z); }
   static V backward(V grad, V value) { return grad * (V(1) - value * value); }
 };
 
@@ -43,7 +42,7 @@ template <typename T>
 struct Silu {
   using V = Vectorized<T>;
   static constexpr bool kSeparateResidual = true;
-  static V forward(V z, V* slope, bool) {
+  static V forward(V z, V* slope) {
     const V sigmoid = V(1) / (V(1) + fast_exp(z.neg()));
     const V value = z * sigmoid;
     *slope = sigmoid + value * (V(1) - sigmoid);
@@ -55,13 +54,12 @@ struct Silu {
 // `value`, which may be z itself, takes act(z + bias); `residual`, which may be z too, takes what
 // Act keeps separately unless it is null.
 template <typename T, template <typename> class Act, typename Z, typename Value, typename Residual>
-void forward_row(const Z* z, const T* bias, Value* value, Residual* residual, bool coarse,
-                 int64_t width) {
+void forward_row(const Z* z, const T* bias, Value* value, Residual* residual, int64_t width) {
   using V = Vectorized<T>;
   const auto step = [&](int64_t i, int64_t n) {
     V kept(0);
     const V sum = load<T>(z + i, n) + V::loadu(bias + i, n);
-    const V result = Act<T>::forward(sum, &kept, coarse);
+    const V result = Act<T>::forward(sum, &kept);
     if (Act<T>::kSeparateResidual && residual != nullptr) store(kept, residual + i, n);
     store(result, value + i, n);
   };

@@ -41,7 +41,6 @@ Hidden forward_cpu(const at::Tensor& z, const at::Tensor& bias, bool save,
   const bool separate = save && Act<T>::kSeparateResidual;
   const bool in_place = !separate && z.scalar_type() == value_type;
   const at::Tensor value = in_place ? z : at::empty_like(z, value_type);
-  const bool coarse = !(z.scalar_type() == bias.scalar_type() && value_type == bias.scalar_type());
   const T* bias_data = bias.const_data_ptr<T>();
   const int64_t grain = std::max<int64_t>(1, kParallelElements / std::max<int64_t>(1, width));
   with_stored<T>(z, [&]<typename Z>() {
@@ -52,7 +51,7 @@ Hidden forward_cpu(const at::Tensor& z, const at::Tensor& bias, bool save,
         for (int64_t row = begin; row < end; ++row) {
           Z* z_row = z_data + row * width;
           forward_row<T, Act>(z_row, bias_data + row / rows * width, value_data + row * width,
-                              separate ? z_row : nullptr, coarse, width);
+                              separate ? z_row : nullptr, width);
         }
       });
     });

@@ -17,14 +17,12 @@ using at::TensorList;
 template <typename T, template <typename> class Act>
 void forward_layer(const Matrix<T>& in, const Matrix<T>& weight, const T* bias, Matrix<T> value,
                    Matrix<T> residual, int64_t rows, int64_t depth, int64_t width) {
-  const bool coarse = weight.half || value.half;
   multiply<T>(in, weight, rows, depth, width, [&](const T* z, int64_t column, int64_t columns) {
     with_data(value, [&](auto* values) {
       with_data(residual, [&](auto* residuals) {
         for (int64_t i = 0; i < rows; ++i) {
           forward_row<T, Act>(z + i * kPartStride, bias + column, values + i * value.row + column,
-                              residuals ? residuals + i * residual.row + column : nullptr, coarse,
-                              columns);
+                              residuals ? residuals + i * residual.row + column : nullptr, columns);
         }
       });
     });

@@ -106,18 +106,24 @@ V fast_log(V y) {
   return y.log();
 }
 
-/// tanh x to four millionths of its value, for results that are rounded to bfloat16 anyway; keeps
-/// NaN.
+/// tanh x: for float32 to 2 units in the last place, never above 1; keeps NaN. Inlined, unlike
+/// ATen's, which is a library call and takes four times as long.
 template <typename V>
-V coarse_tanh(V x) {
-  using T = typename V::value_type;
-  const V size = x.abs(), square = x * x;
-  const V large = V(1) - V(2) / (V(1) + fast_exp(size + size));
-  V series = at::vec::fmadd(square, V(T(-17.0 / 315)), V(T(2.0 / 15)));
-  series = at::vec::fmadd(square, series, V(T(-1.0 / 3)));
-  const V small = at::vec::fmadd(x * square, series, x);
-  const V with_sign = V::blendv(large, large.neg(), x < V(0));
-  return V::blendv(small, with_sign, size > V(T(0.25)));
+V fast_tanh(V x) {
+  if constexpr (sizeof(typename V::value_type) == 8) {
+    return x.tanh();
+  } else {
+    const V size = x.abs(), square = x * x;
+    const V large = V(1) - V(2) / (V(1) + fast_exp(size + size));
+    // Near 0 that difference loses digits: x + x^3 P(x^2), P fitted to a relative error of 4e-9.
+    V p(-0.005704987f);
+    for (const float c : {0.020639087f, -0.053739715f, 0.13331442f, -0.33333282f}) {
+      p = at::vec::fmadd(p, square, V(c));
+    }
+    const V small = at::vec::fmadd(x * square, p, x);
+    const V with_sign = V::blendv(large, large.neg(), x < V(0));
+    return V::blendv(small, with_sign, size > V(0.625f));
+  }
 }
 
 /// log(1 + t) for t in [0, 1], given s = t / (2 + t).
