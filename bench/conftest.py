@@ -1,4 +1,4 @@
-"""What the benchmarks of networks share."""
+"""What the benchmarks share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from comparison_table import print_table
 from tom.process import keep_freed_memory
 
 
@@ -18,3 +19,8 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     keep_freed_memory()
     yield request.param
     torch.set_num_threads(before)
+
+
+def pytest_terminal_summary(config: pytest.Config) -> None:
+    """After everything else, where a long run leaves it in sight."""
+    print_table(config)

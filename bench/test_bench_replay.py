@@ -1,10 +1,10 @@
-"""The replay buffer beside cumsum + searchsorted in torch, and cpprb where it is installed.
+"""The replay buffer beside cumsum + searchsorted in torch, and cpprb and torchrl where installed.
 
     pytest bench/test_bench_replay.py --benchmark-only
 
-Each test times its baseline in the same run, alternating with the buffer (A B A B ...), and prints
-both medians and their ratio. The sums of the baseline are float64, and it gets the faster of one
-thread and torch's default.
+Each test times its baselines in the same run, each alternating with the buffer (A B A B ...), and
+prints both medians and their ratio; a table of all stands at the end. Torch's sums are float64, and
+get the faster of one thread and torch's default; torchrl's tree is float32, its default.
 """
 
 import threading
@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 import torch
 
+from comparison_table import add_row
+from replay_peers import TorchSums, cpprb_buffer, torchrl_tree
 from timing import alternate
 from tom.replay import ReplayBuffer
 
-WIDTH = 64
+WIDTH = 64  # of the rows that are gathered
 SIZES = [100_000, 1_000_000]
 
 
@@ -32,31 +34,33 @@ QUIET_SECONDS = 0.01
 
 
 @pytest.fixture
-def compare(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> Any:
+def compare(request: pytest.FixtureRequest, benchmark: Any, capsys: Any) -> Any:
     """Time a call against each baseline, print the ratios, and leave it to pytest-benchmark.
 
     A baseline alternates with the call alone, so that each pays for what the other, and nothing
-    else, leaves in the caches.
+    else, leaves in the caches; `in_a_row` and `before_each` are those of `alternate`.
     """
 
     def run(
+        work: str,
         call: Callable[[], Any],
         baselines: dict[str, Callable[[], Any]],
         rounds: int = 100,
-        before_each: Callable[[], Any] | None = None,
+        **conditions: Any,
     ) -> None:
-        lines = []
+        pairs = {}
         for name, baseline in baselines.items():
-            ours, theirs = compare_two(
-                call, baseline, name.startswith("torch"), rounds, before_each
-            )
-            lines.append(
-                f"  tom {ours * 1e6:9.1f} us   {name} {theirs * 1e6:9.1f} us"
-                f"   ratio {theirs / ours:5.1f}"
-            )
-            benchmark.extra_info[name] = theirs / ours
+            uses_threads = name.startswith("torch ")
+            pairs[name] = compare_two(call, baseline, uses_threads, rounds, conditions)
         with capsys.disabled():
-            print("\n" + "\n".join(lines))
+            print(f"\n  {work}")
+            for name, (ours, theirs) in pairs.items():
+                print(
+                    f"    tom {ours * 1e6:9.1f} us   {name:26s} {theirs * 1e6:9.1f} us"
+                    f"   ratio {theirs / ours:5.1f}"
+                )
+        benchmark.extra_info |= {name: theirs / ours for name, (ours, theirs) in pairs.items()}
+        add_row(request.config, work, pairs)
         benchmark(call)
 
     return run
@@ -67,7 +71,7 @@ def compare_two(
     baseline: Callable[[], Any],
     uses_threads: bool,
     rounds: int,
-    before_each: Callable[[], Any] | None,
+    conditions: dict[str, Any],
 ) -> tuple[float, float]:
     """Median seconds of both with one thread; the baseline's with torch's default if less."""
     default = torch.get_num_threads()
@@ -79,7 +83,7 @@ def compare_two(
             while time.perf_counter() < end:  # not asleep, so that the clock stays up
                 pass
             pair = [call, baseline] if threads == 1 else [baseline]
-            times[threads].append(alternate(*pair, rounds=BLOCK, before_each=before_each))
+            times[threads].append(alternate(*pair, rounds=BLOCK, **conditions))
     torch.set_num_threads(default)
     ours = median(pair[0] for pair in times[1])
     return ours, min(median(pair[-1] for pair in of) for of in times.values() if of)
@@ -89,39 +93,17 @@ class Case:
     """A full buffer with random weights, and the baselines in the same state."""
 
     def __init__(self, n: int, width: int = 1) -> None:
-        self.n = n
         self.buffer = ReplayBuffer(n, width)
         self.buffer.append(torch.rand(n, width))
         self.weights = torch.rand(n)
         self.buffer.set_weights(self.weights)
-        self.prefix = self.weights.cumsum(0, dtype=torch.float64)
+        self.torch = TorchSums(self.weights, self.buffer.rows)
 
-    def torch_set(self) -> None:
-        self.prefix = self.weights.cumsum(0, dtype=torch.float64)
-
-    def torch_set_in_place(self) -> None:
-        torch.cumsum(self.weights, 0, dtype=torch.float64, out=self.prefix)
-
-    def torch_draw(self, k: int) -> torch.Tensor:
-        u = torch.rand(k, dtype=torch.float64) * self.prefix[-1]
-        return torch.searchsorted(self.prefix, u, right=True)
+    def set(self) -> None:
+        self.buffer.set_weights(self.weights)
 
 
-def cpprb_buffer(n: int, width: int) -> Any | None:
-    """A prioritized buffer of cpprb in the same state, or None if it is not installed."""
-    try:
-        import cpprb
-    except ImportError:
-        return None
-    buffer = cpprb.PrioritizedReplayBuffer(n, {"row": {"shape": width}}, alpha=1.0)
-    rng = np.random.default_rng(0)
-    for part in np.array_split(np.arange(n), max(1, n // 10_000)):
-        rows = rng.random((len(part), width), dtype=np.float32)
-        buffer.add(row=rows, priorities=rng.random(len(part), dtype=np.float32))
-    return buffer
-
-
-class PlainCopy:
+class Copy:
     """Copies as many bytes as a rewrite of n weights writes: 4 a leaf, and 8/7 for the sums.
 
     In turns to two places, as the buffer rewrites the weights that nobody reads.
@@ -146,51 +128,56 @@ class OtherWork:
         self.numbers += 1.0
 
 
+# What finds what in the caches decides about the time of a million weights.
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "in a loop": {"in_a_row": 25},  # of its own, as `timeit` measures
+    "in turns": {},
+    "after other work": {"before_each": OtherWork(), "rounds": BLOCK},
+}
+
+
 @pytest.mark.parametrize("n", SIZES)
-def test_set_all_weights(compare: Any, n: int) -> None:
+@pytest.mark.parametrize("when", CONDITIONS)
+def test_set_all_weights(compare: Any, when: str, n: int) -> None:
     case = Case(n)
+    w = case.weights
     baselines: dict[str, Callable[[], Any]] = {
-        "torch cumsum": case.torch_set,
-        "torch cumsum(out=)": case.torch_set_in_place,
+        "torch cumsum": lambda: case.torch.set(w),
+        "torch cumsum(out=)": lambda: case.torch.set_in_place(w),
     }
-    if (peer := cpprb_buffer(n, 1)) is not None:
-        idx, w = np.arange(n), case.weights.numpy()
-        baselines["cpprb"] = lambda: peer.update_priorities(idx, w)
-    baselines["plain copy"] = PlainCopy(n)
-    compare(lambda: case.buffer.set_weights(case.weights), baselines)
-
-
-@pytest.mark.parametrize("n", SIZES)
-def test_set_all_weights_after_other_work(compare: Any, n: int) -> None:
-    """With nothing in the caches, for either side: the memory sets the pace."""
-    case = Case(n)
-    compare(
-        lambda: case.buffer.set_weights(case.weights),
-        {"torch cumsum": case.torch_set, "plain copy": PlainCopy(n)},
-        rounds=50,
-        before_each=OtherWork(),
-    )
+    if (tree := torchrl_tree(w)) is not None:
+        baselines["torchrl"] = lambda: tree.set(w)
+    if (cpprb := cpprb_buffer(n, 1)) is not None:
+        baselines["cpprb"] = lambda: cpprb.set(w)
+    baselines["copy"] = Copy(n)
+    compare(f"set {n:,} weights {when}", case.set, baselines, **CONDITIONS[when])
 
 
 @pytest.mark.parametrize("k", [256, 100_000])
 @pytest.mark.parametrize("n", SIZES)
 def test_draw(compare: Any, n: int, k: int) -> None:
     case = Case(n)
-    baselines = {"torch rand + searchsorted": lambda: case.torch_draw(k)}
-    compare(lambda: case.buffer.draw(k), baselines, rounds=400 if k == 256 else 50)
+    baselines: dict[str, Callable[[], Any]] = {
+        "torch rand + searchsorted": lambda: case.torch.draw(k)
+    }
+    if (tree := torchrl_tree(case.weights)) is not None:
+        baselines["torchrl"] = lambda: tree.draw(k)
+    rounds = 400 if k == 256 else 50
+    compare(f"draw {k:,} of {n:,}", lambda: case.buffer.draw(k), baselines, rounds)
 
 
 @pytest.mark.parametrize("k", [256, 100_000])
 @pytest.mark.parametrize("n", SIZES)
 def test_draw_and_gather(compare: Any, n: int, k: int) -> None:
     case = Case(n, WIDTH)
-    rows = case.buffer.rows
     baselines: dict[str, Callable[[], Any]] = {
-        "torch searchsorted + index": lambda: rows[case.torch_draw(k)]
+        "torch searchsorted + index": lambda: case.torch.sample(k)
     }
-    if (peer := cpprb_buffer(n, WIDTH)) is not None:
-        baselines["cpprb"] = lambda: peer.sample(k, beta=0.4)
-    compare(lambda: case.buffer.sample(k), baselines, rounds=400 if k == 256 else 50)
+    if (cpprb := cpprb_buffer(n, WIDTH)) is not None:
+        baselines["cpprb"] = lambda: cpprb.sample(k)
+    rounds = 400 if k == 256 else 50
+    work = f"draw and gather {k:,} of {n:,}"
+    compare(work, lambda: case.buffer.sample(k), baselines, rounds)
 
 
 @pytest.mark.parametrize("n", [10_000, *SIZES])
@@ -199,25 +186,23 @@ def test_update_256_weights(compare: Any, n: int) -> None:
     batches = [(torch.randint(n, (256,)), torch.rand(256)) for _ in range(64)]
     turn = iter(range(10**9))
 
-    def update() -> None:
-        case.buffer.update_weights(*batches[next(turn) % 64])
+    def updating(update: Callable[[torch.Tensor, torch.Tensor], None]) -> Callable[[], None]:
+        return lambda: update(*batches[next(turn) % 64])
 
     baselines: dict[str, Callable[[], Any]] = {}
-    if (peer := cpprb_buffer(n, 1)) is not None:
-
-        def peer_update() -> None:
-            idx, w = batches[next(turn) % 64]
-            peer.update_priorities(idx.numpy(), w.numpy())
-
-        baselines["cpprb"] = peer_update
-    compare(update, baselines, rounds=400)
+    if (tree := torchrl_tree(case.weights)) is not None:
+        baselines["torchrl"] = updating(tree.update)
+    if (cpprb := cpprb_buffer(n, 1)) is not None:
+        baselines["cpprb"] = updating(cpprb.update)
+    work = f"update 256 weights of {n:,}"
+    compare(work, updating(case.buffer.update_weights), baselines, rounds=400)
 
 
 @pytest.mark.parametrize("n", SIZES)
 def test_memory_bandwidth(benchmark: Any, capsys: pytest.CaptureFixture[str], n: int) -> None:
     """The rate at which set_weights reads weights and writes leaves and sums, and a copy's."""
-    case, copy = Case(n), PlainCopy(n)
-    (ours,) = alternate(lambda: case.buffer.set_weights(case.weights), rounds=100)
+    case, copy = Case(n), Copy(n)
+    (ours,) = alternate(case.set, rounds=100)
     (theirs,) = alternate(copy, rounds=100)
     written = 4 * len(copy.source)
     rates = (4 * n + written) / ours, 2 * written / theirs
@@ -225,7 +210,7 @@ def test_memory_bandwidth(benchmark: Any, capsys: pytest.CaptureFixture[str], n:
         print(f"\n  set_weights {rates[0] / 1e9:.1f} GB/s, copy {rates[1] / 1e9:.1f} GB/s")
         print(f"  fraction {rates[0] / rates[1]:.2f}")
     benchmark.extra_info["fraction"] = rates[0] / rates[1]
-    benchmark(lambda: case.buffer.set_weights(case.weights))
+    benchmark(case.set)
 
 
 @pytest.mark.parametrize("producers", [1, 2, 4])
