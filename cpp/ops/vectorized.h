@@ -22,9 +22,11 @@
 
 namespace tom {
 
-/// Calls step(i, count) for the whole vectors of [0, n), and once more for what is left.
+/// Calls step(i, count) for the whole vectors of [0, n), and once more for what is left. Always
+/// inlined, the steps too: as calls, for rows as short as a layer's, they took an eighth of an
+/// ensemble's step.
 template <typename V, typename Step>
-void for_vectors(int64_t n, const Step& step) {
+[[gnu::always_inline, gnu::flatten]] inline void for_vectors(int64_t n, const Step& step) {
   int64_t i = 0;
   for (; i + V::size() <= n; i += V::size()) step(i, V::size());
   if (i < n) step(i, n - i);
