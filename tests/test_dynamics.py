@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from conftest import streams
 from helpers import LAYOUT, filled_replays, linear_world
 from tom.config import DynamicsConfig
 from tom.dynamics import DynamicsEnsemble
+from tom.holdout import held_out_slots
 
 CONFIG = DynamicsConfig(
     members=3,
@@ -73,21 +74,35 @@ def test_weights_choose_what_is_learned(weighting: Literal["sample", "loss"]) ->
 
 
 def test_held_out_rows_are_never_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mark every row by its slot in the reward and watch what the training draws."""
-    rows = linear_world(1, 300)
-    rows[..., LAYOUT.reward] = torch.arange(300.0)
-    replays, ensemble = filled_replays(rows), _ensemble(seeds=(0,))
+    """Not even by the fits before: mark every row in the reward and watch what training draws."""
+    rows = linear_world(1, 900)
+    rows[..., LAYOUT.reward] = torch.arange(900.0)
+    replays, ensemble = filled_replays(rows[:, :300], capacity=400), _ensemble(seeds=(0,))
     drawn: set[int] = set()
-    sample = replays.sample
+    held: list[set[int]] = []
+    sample, hold_out = replays.sample, ensemble._hold_out
 
-    def watched(n: int) -> tuple[Tensor, Tensor]:
+    def marks(found: Tensor) -> set[int]:
+        return set(found[..., LAYOUT.reward].int().flatten().tolist())
+
+    def watched_sample(n: int) -> tuple[Tensor, Tensor]:
         slots, found = sample(n)
-        drawn.update(found[..., LAYOUT.reward].int().flatten().tolist())
+        drawn.update(marks(found))
         return slots, found
 
-    monkeypatch.setattr(replays, "sample", watched)
-    ensemble.fit(replays, torch.ones(1, 300))
-    assert len(drawn) == 300 - int(300 * CONFIG.holdout)
+    def watched_hold_out(*arguments: Any) -> Any:
+        result = hold_out(*arguments)
+        held.append(marks(result[0].rows))
+        return result
+
+    monkeypatch.setattr(replays, "sample", watched_sample)
+    monkeypatch.setattr(ensemble, "_hold_out", watched_hold_out)
+    for more in rows[0, 300:].split(150):  # beyond the capacity
+        ensemble.fit(replays, torch.ones(1, len(replays)))
+        assert not held[-1] & drawn
+        assert abs(len(held[-1]) - len(replays) * CONFIG.holdout) <= 2
+        replays.buffers[0].append(more)
+    assert len(drawn) > 600
 
 
 def test_each_seed_stops_by_itself_with_its_best_parameters() -> None:
@@ -155,7 +170,7 @@ def test_errors_say_what_the_weights_are_good_for() -> None:
 @pytest.mark.parametrize("weighting", ["sample", "loss"])
 def test_all_mass_held_out_still_trains(weighting: Literal["sample", "loss"]) -> None:
     weights = torch.zeros(1, 50)
-    weights[0, 7] = 1.0
+    weights[0, held_out_slots(torch.arange(50), CONFIG.holdout, 50)] = 1.0
     for seed in range(2):
         ensemble = _ensemble(weighting=weighting, seeds=(seed,))
         metrics = ensemble.fit(filled_replays(linear_world(1, 50)), weights)

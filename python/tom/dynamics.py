@@ -15,6 +15,7 @@ from torch import Tensor
 from tom.batching import in_chunks, take
 from tom.config import DynamicsConfig
 from tom.graphs import StepGraphs
+from tom.holdout import held_out_slots
 from tom.native_steps import dynamics_steps
 from tom.networks import Adam, StackedMLP
 from tom.ops import Precision, stacked_mlp, weighted_gaussian_nll
@@ -85,10 +86,9 @@ class DynamicsEnsemble:
     def fit(self, replays: Replays, weights: Tensor) -> dict[str, Tensor]:
         """Train on the buffers with weights [S, N].
 
-        The held-out rows are chosen anew in each fit, as in MBPO, so most of them took part in
-        earlier ones: their error chooses elites and the best epoch, and understates the error on
-        rows never seen. To keep them out of the minibatches the buffers' weights are replaced;
-        afterwards the caller sets those it wants.
+        Held-out rows never take part in any fit: their error chooses elites and the best epoch. To
+        keep them out of the minibatches the buffers' weights are replaced; afterwards the caller
+        sets those it wants.
 
         Each seed stops early by itself: when no member's held-out error has improved by 1 % for
         `patience` epochs, and every member ends with the parameters of its best epoch. What a
@@ -173,7 +173,7 @@ class DynamicsEnsemble:
         self._target_std = torch.where(std > 1e-6, std, 1.0)
 
     def _hold_out(self, replays: Replays, weights: Tensor) -> tuple[HeldOut, Tensor]:
-        """Choose the held-out rows and make the buffers draw only from the others.
+        """Take the held-out rows and make the buffers draw only from the others.
 
         Returns the held-out rows, and the weights [S, N] that enter the loss of the others: all
         ones if the rows are drawn by weight already, else the weights over their mean, so that the
@@ -182,11 +182,11 @@ class DynamicsEnsemble:
         A row of weight 0 is never drawn, so setting the held-out rows' weights to 0 keeps them out
         of every minibatch, however the weights enter.
         """
-        n = len(replays)
-        count = min(max(1, int(n * self.config.holdout)), self.config.max_holdout)
-        slots = self._streams.permutations(n)[:, :count]
-        rows = replays.rows()
-        held_rows = take(rows, slots)
+        # All seeds append together, so the same slots are held out in each.
+        numbers = replays.total_appended - 1 - replays.ages()[0]
+        held = held_out_slots(numbers, self.config.holdout, self.config.max_holdout)
+        slots = held.expand(replays.seeds, -1)
+        held_rows = take(replays.rows(), slots)
         held_weights = weights.gather(1, slots)
         mean = held_weights.mean(1, keepdim=True)
         held_weights = torch.where(mean > 0, held_weights / mean, 1.0)
@@ -198,7 +198,9 @@ class DynamicsEnsemble:
             replays.set_weights(train)
             return HeldOut(held_rows, held_weights), torch.ones_like(weights)
         replays.set_weights(others)
-        return HeldOut(held_rows, held_weights), train / (train.sum(1, keepdim=True) / (n - count))
+        return HeldOut(held_rows, held_weights), train / (
+            train.sum(1, keepdim=True) / (len(replays) - len(held))
+        )
 
     def _train_epoch(self, replays: Replays, loss_weights: Tensor) -> Tensor:
         """One epoch; the mean loss [S]. Every member has minibatches of its own."""

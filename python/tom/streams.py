@@ -53,11 +53,6 @@ class RandomStreams:
             torch.randint(top, shape, generator=generator, out=part)
         return out
 
-    def permutations(self, n: int) -> Tensor:
-        """A random order of 0 … n−1 per seed, int64 [S, n]."""
-        orders = [torch.randperm(n, generator=g, device=self.device) for g in self.generators]
-        return torch.stack(orders)
-
     def state_dict(self) -> dict[str, Tensor]:
         """The streams' positions, [S, bytes]."""
         return {"generators": torch.stack([g.get_state() for g in self.generators])}
