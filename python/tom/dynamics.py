@@ -182,9 +182,7 @@ class DynamicsEnsemble:
         A row of weight 0 is never drawn, so setting the held-out rows' weights to 0 keeps them out
         of every minibatch, however the weights enter.
         """
-        # All seeds append together, so the same slots are held out in each.
-        numbers = replays.total_appended - 1 - replays.ages()[0]
-        held = held_out_slots(numbers, self.config.holdout, self.config.max_holdout)
+        held = self._held_out_slots(replays)
         slots = held.expand(replays.seeds, -1)
         held_rows = take(replays.rows(), slots)
         held_weights = weights.gather(1, slots)
@@ -201,6 +199,11 @@ class DynamicsEnsemble:
         return HeldOut(held_rows, held_weights), train / (
             train.sum(1, keepdim=True) / (len(replays) - len(held))
         )
+
+    def _held_out_slots(self, replays: Replays) -> Tensor:
+        """[H], the same for all seeds, whose buffers fill together."""
+        append_numbers = replays.total_appended - 1 - replays.ages()[0]
+        return held_out_slots(append_numbers, self.config.holdout, self.config.max_holdout)
 
     def _train_epoch(self, replays: Replays, loss_weights: Tensor) -> Tensor:
         """One epoch; the mean loss [S]. Every member has minibatches of its own."""

@@ -1,0 +1,90 @@
+"""How well the model keeps up with a run: fit it to the run's rows as they came, ask for the next.
+
+    python bench/returns/model_fits.py RUN_FOLDER [STEPS]
+
+takes the rows of a finished run's newest checkpoint, STEPS (20 000) of them. Every 250 rows a small
+ensemble, unweighted, goes on learning from all rows so far as a run's would, and its squared error
+on the 250 rows that come next is noted: what the policy meets in the model until the next fit.
+Printed are means over thirds of the run, for two learning rates, and for held-out rows that are
+drawn anew at each fit, as MBPO does, or held out for good.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tom import checkpoint
+from tom.config import Config
+from tom.dynamics import DynamicsEnsemble
+from tom.experiment import Experiment
+from tom.replays import Replays
+from tom.run_folder import read_config
+from tom.state import stack_seeds
+from tom.streams import RandomStreams
+
+MEMBERS, INTERVAL = 2, 250
+CPU = torch.device("cpu")
+
+
+class DrawnAnew(DynamicsEnsemble):
+    """Holds out other rows at each fit, most of which earlier fits have trained on."""
+
+    def _held_out_slots(self, replays: Replays) -> Tensor:
+        n = len(replays)
+        count = min(max(1, int(n * self.config.holdout)), self.config.max_holdout)
+        return torch.randperm(n)[:count]
+
+
+def rows_of(folder: Path) -> tuple[Tensor, Experiment]:
+    """The rows of a run's newest checkpoint in the order they came, [1, N, W], and the run."""
+    config = read_config(folder / "config.json", Config)
+    run = Experiment(dataclasses.replace(config, run_dir=""))
+    newest = checkpoint.steps(folder / "checkpoints")[-1]
+    _, files = checkpoint.load(folder / "checkpoints", newest)
+    run.replays.load_state_dict(stack_seeds([files[f"seed_{config.seed}"]])["replays"])
+    return run.replays.newest(len(run.replays)).clone(), run
+
+
+def errors(ensemble: DynamicsEnsemble, rows: Tensor, first: int) -> Tensor:
+    """Squared errors on each next interval, [fits]."""
+    replays = Replays(ensemble.layout, rows.shape[1], [0], CPU)
+    replays.buffers[0].append(rows[0, :first])
+    found = []
+    for following in rows[:, first:].split(INTERVAL, dim=1):
+        ensemble.fit(replays, torch.ones(1, len(replays)))
+        metrics = ensemble.evaluate("next", following, torch.ones_like(following[..., 0]))
+        found.append(metrics["model/next_mse"])
+        replays.buffers[0].append(following[0])
+    return torch.cat(found)
+
+
+def main(folder: Path, steps: int) -> None:
+    """Print one line per variant."""
+    rows, run = rows_of(folder)
+    rows, first = rows[:, :steps], run.config.exploration_steps
+    print(f"{folder.name}: squared error on the next {INTERVAL} rows, {first} to {steps} rows")
+    print(f"{'held-out rows':16}{'learning rate':>14}{'first':>10}{'second':>10}{'last third':>12}")
+    kinds = (("drawn anew", DrawnAnew), ("held for good", DynamicsEnsemble))
+    for (name, kind), rate in itertools.product(kinds, (3e-4, 1e-3)):
+        torch.manual_seed(0)
+        settings = dataclasses.replace(
+            run.config.dynamics, members=MEMBERS, elites=MEMBERS, learning_rate=rate
+        )
+        streams = RandomStreams([0], "model_fits", CPU)
+        found = errors(kind(run.replays.layout, settings, "sample", streams), rows, first)
+        thirds = [part.mean().item() for part in found.chunk(3)]
+        print(
+            f"{name:16}{rate:14.0e}{thirds[0]:10.3f}{thirds[1]:10.3f}{thirds[2]:12.3f}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) == 3 else 20_000)
