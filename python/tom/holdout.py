@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 GOLDEN_RATIO = 0.6180339887498949

@@ -63,7 +63,6 @@ TASKS: Mapping[str, Task] = {
             "discriminator.hidden": (64, 64),
             "dual_q.hidden": (64, 64),
             "dynamics.hidden": (64, 64, 64),
-            "dynamics.learning_rate": 1e-3,
             "sac.hidden": (64, 64),
             "sac.learning_rate": 1e-3,
         },
