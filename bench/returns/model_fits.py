@@ -6,7 +6,7 @@ takes the rows of a finished run's newest checkpoint, STEPS (20 000) of them. Ev
 ensemble, unweighted, goes on learning from all rows so far as a run's would, and its squared error
 on the 250 rows that come next is noted: what the policy meets in the model until the next fit.
 Printed are means over thirds of the run, for two learning rates, and for held-out rows that are
-drawn anew at each fit, as MBPO does, or held out for good.
+drawn anew at each fit, as MBPO does, or held out for good; `model_fits_TASK.png` shows all.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ import sys
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from tom import checkpoint
 from tom.config import Config
 from tom.dynamics import DynamicsEnsemble
 from tom.experiment import Experiment
+from tom.plots import BLUE, DOTS_PER_INCH, GREY, SIZE_INCHES, STYLE, VERMILION
 from tom.replays import Replays
 from tom.run_folder import read_config
 from tom.state import stack_seeds
 from tom.streams import RandomStreams
 
 MEMBERS, INTERVAL = 2, 250
+SMOOTHED = 4  # intervals in a point of the figure
 CPU = torch.device("cpu")
 
 
@@ -64,24 +67,51 @@ def errors(ensemble: DynamicsEnsemble, rows: Tensor, first: int) -> Tensor:
     return torch.cat(found)
 
 
+def draw(found: dict[str, Tensor], env: str, first: int) -> Path:
+    """One line per variant, in the order old to new."""
+    import matplotlib
+
+    path = Path(__file__).with_name(f"model_fits_{env}.png")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+        axes = figure.add_subplot()
+    for (name, values), colour in zip(
+        found.items(), (GREY, VERMILION, "#009E73", BLUE), strict=True
+    ):
+        points = values[: len(values) // SMOOTHED * SMOOTHED].view(-1, SMOOTHED).mean(1)
+        steps = first + SMOOTHED * INTERVAL * torch.arange(1, len(points) + 1)
+        axes.plot(steps, points, color=colour, linewidth=1.8, label=name)
+    axes.set_yscale("log")
+    axes.set_title(env)
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel(f"squared error on the next {INTERVAL} rows")
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9.0)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+    return path
+
+
 def main(folder: Path, steps: int) -> None:
     """Print one line per variant."""
     rows, run = rows_of(folder)
     rows, first = rows[:, :steps], run.config.exploration_steps
     print(f"{folder.name}: squared error on the next {INTERVAL} rows, {first} to {steps} rows")
-    print(f"{'held-out rows':16}{'learning rate':>14}{'first':>10}{'second':>10}{'last third':>12}")
-    kinds = (("drawn anew", DrawnAnew), ("held for good", DynamicsEnsemble))
-    for (name, kind), rate in itertools.product(kinds, (3e-4, 1e-3)):
+    print(f"{'learning rate, held-out rows':30}{'first':>10}{'second':>10}{'last third':>12}")
+    found = {}
+    for (how, kind), rate in itertools.product(
+        (("drawn anew", DrawnAnew), ("for good", DynamicsEnsemble)), (3e-4, 1e-3)
+    ):
         torch.manual_seed(0)
         settings = dataclasses.replace(
             run.config.dynamics, members=MEMBERS, elites=MEMBERS, learning_rate=rate
         )
         streams = RandomStreams([0], "model_fits", CPU)
-        found = errors(kind(run.replays.layout, settings, "sample", streams), rows, first)
-        thirds = [part.mean().item() for part in found.chunk(3)]
-        print(
-            f"{name:16}{rate:14.0e}{thirds[0]:10.3f}{thirds[1]:10.3f}{thirds[2]:12.3f}", flush=True
-        )
+        ensemble = kind(run.replays.layout, settings, "sample", streams)
+        name = f"{rate:.0e}, held out {how}"
+        found[name] = errors(ensemble, rows, first)
+        thirds = [part.mean().item() for part in found[name].chunk(3)]
+        print(f"{name:30}{thirds[0]:10.3f}{thirds[1]:10.3f}{thirds[2]:12.3f}", flush=True)
+    print(f"wrote {draw(found, run.config.env, first)}")
 
 
 if __name__ == "__main__":
