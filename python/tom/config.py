@@ -109,7 +109,7 @@ class DynamicsConfig:
     learning_rate: float = bounded(1e-3, 0.0, open_low=True)
     """Adam's step size: 1e-3 as in MBPO, whose ensemble this is. The paper's table has 3e-4, for
     the released code's mixture network. With that the ensemble lags behind the buffer: on Hopper
-    its squared error on the policy's next 250 transitions is three times as large (see
+    its squared error on the policy's next 250 transitions is two and a half times as large (see
     bench/returns/README.md)."""
     weight_decay: float = bounded(5e-5, 0.0)
     """L2 penalty through Adam (MBPO: 2.5e-5 at the input to 1e-4 at the output)."""
