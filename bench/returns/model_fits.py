@@ -20,14 +20,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tom import checkpoint
 from tom.config import Config
+from tom.datasets import load_dataset
 from tom.dynamics import DynamicsEnsemble
 from tom.experiment import Experiment
 from tom.plots import BLUE, DOTS_PER_INCH, GREY, SIZE_INCHES, STYLE, VERMILION
 from tom.replays import Replays
-from tom.run_folder import read_config
-from tom.state import stack_seeds
+from tom.rows import RowLayout
+from tom.saved_run import find_run
 from tom.streams import RandomStreams
 
 MEMBERS, INTERVAL = 2, 250
@@ -44,14 +44,11 @@ class DrawnAnew(DynamicsEnsemble):
         return torch.randperm(n)[:count]
 
 
-def rows_of(folder: Path) -> tuple[Tensor, Experiment]:
-    """The rows of a run's newest checkpoint in the order they came, [1, N, W], and the run."""
-    config = read_config(folder / "config.json", Config)
-    run = Experiment(dataclasses.replace(config, run_dir=""))
-    newest = checkpoint.steps(folder / "checkpoints")[-1]
-    _, files = checkpoint.load(folder / "checkpoints", newest)
-    run.replays.load_state_dict(stack_seeds([files[f"seed_{config.seed}"]])["replays"])
-    return run.replays.newest(len(run.replays)).clone(), run
+def rows_of(folder: Path) -> tuple[Tensor, RowLayout, Config]:
+    """The rows of a run's newest checkpoint in the order they came, [1, N, W]."""
+    config = find_run(folder, f"run: given {folder}").config
+    layout = Experiment(dataclasses.replace(config, run_dir="")).replays.layout
+    return load_dataset("run", str(folder), layout).rows.unsqueeze(0), layout, config
 
 
 def errors(ensemble: DynamicsEnsemble, rows: Tensor, first: int) -> Tensor:
@@ -93,8 +90,8 @@ def draw(found: dict[str, Tensor], env: str, first: int) -> Path:
 
 def main(folder: Path, steps: int) -> None:
     """Print one line per variant."""
-    rows, run = rows_of(folder)
-    rows, first = rows[:, :steps], run.config.exploration_steps
+    rows, layout, config = rows_of(folder)
+    rows, first = rows[:, :steps], config.exploration_steps
     print(f"{folder.name}: squared error on the next {INTERVAL} rows, {first} to {steps} rows")
     print(f"{'learning rate, held-out rows':30}{'first':>10}{'second':>10}{'last third':>12}")
     found = {}
@@ -103,15 +100,15 @@ def main(folder: Path, steps: int) -> None:
     ):
         torch.manual_seed(0)
         settings = dataclasses.replace(
-            run.config.dynamics, members=MEMBERS, elites=MEMBERS, learning_rate=rate
+            config.dynamics, members=MEMBERS, elites=MEMBERS, learning_rate=rate
         )
         streams = RandomStreams([0], "model_fits", CPU)
-        ensemble = kind(run.replays.layout, settings, "sample", streams)
+        ensemble = kind(layout, settings, "sample", streams)
         name = f"{rate:.0e}, held out {how}"
         found[name] = errors(ensemble, rows, first)
-        thirds = [part.mean().item() for part in found[name].chunk(3)]
+        thirds = [part.mean().item() for part in found[name].tensor_split(3)]
         print(f"{name:30}{thirds[0]:10.3f}{thirds[1]:10.3f}{thirds[2]:12.3f}", flush=True)
-    print(f"wrote {draw(found, run.config.env, first)}")
+    print(f"wrote {draw(found, config.env, first)}")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class DynamicsEnsemble:
     def fit(self, replays: Replays, weights: Tensor) -> dict[str, Tensor]:
         """Train on the buffers with weights [S, N].
 
-        Held-out rows never take part in any fit: their error chooses elites and the best epoch. To
+        Held-out rows have taken part in no fit: their error chooses elites and the best epoch. To
         keep them out of the minibatches the buffers' weights are replaced; afterwards the caller
         sets those it wants.
 

@@ -12,13 +12,13 @@ def held_out_slots(append_numbers: Tensor, share: float, most: int) -> Tensor:
 
     A row's lot is the fractional part of its append number times the golden ratio, which spreads
     any stretch of numbers evenly over [0, 1). Held out are the rows whose lot lies below a limit
-    that only falls while the buffer grows: a row is held out from its first fit on or never, so no
-    held-out row has been trained on.
+    that only falls while the buffer grows: a row may join the training but never leave it, so no
+    held-out row has been trained on. (A buffer too small for its share holds out one row.)
 
     Args:
         append_numbers: how many rows were appended before each, int64 [N], N > 0.
-        share: of the rows, at most.
-        most: rows, about.
+        share: of the rows that are held out.
+        most: rows held out, about, however many there are.
     """
     n = len(append_numbers)
     lots = (append_numbers.double() * GOLDEN_RATIO).frac()
