@@ -41,4 +41,4 @@ def print_table(config: pytest.Config) -> None:
             best = min(of, key=lambda pair: pair[1] / pair[0], default=None)
             cells.append("" if best is None else f"{1e6 * best[1]:,.0f} ({best[1] / best[0]:.1f})")
         table.add_row(work, *cells)
-    Console(width=max(110, Console().width)).print(table)
+    Console(width=max(120, Console().width)).print(table)
