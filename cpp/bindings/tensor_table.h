@@ -12,6 +12,10 @@
 
 struct DLPackExchangeAPI;
 
+static_assert(PYBIND11_VERSION_MAJOR == TOM_PYBIND11_MAJOR &&
+                  PYBIND11_VERSION_MINOR == TOM_PYBIND11_MINOR,
+              "the pybind11 that torch carries was found before the project's own");
+
 namespace tom {
 
 namespace py = pybind11;
