@@ -19,6 +19,11 @@ constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8;
 constexpr int64_t kStretch = 1 << 10;       // numbers: five such vectors stay in the first level
 constexpr int64_t kParallelStretches = 16;  // worth waking another thread for
 
+// torch's CUDA kernel takes up to 24 tensors at once and sets one of the GPU's multiprocessors to
+// work on every 65 536 numbers of a tensor. As one tensor the parameters of a policy are thus
+// updated by two of more than a hundred, in 26 us on an H200; in 24 pieces it is 5 us.
+constexpr int64_t kPieces = 24, kWholePiece = 1 << 16;
+
 template <typename T>
 void kernel(const AdamState& state, const AdamSettings& settings, Follow follow) {
   using V = at::vec::Vectorized<T>;
@@ -52,6 +57,11 @@ void kernel(const AdamState& state, const AdamSettings& settings, Follow follow)
       follow(first, last);
     }
   });
+}
+
+std::vector<at::Tensor> pieces_of(const at::Tensor& vector) {
+  if (vector.numel() >= kPieces * kWholePiece) return {vector};
+  return vector.split(std::max<int64_t>(1, (vector.numel() + kPieces - 1) / kPieces));
 }
 
 template <typename T>
@@ -98,7 +108,14 @@ AdamState adam_state(at::TensorList tensors, const char* name, int64_t numbers) 
   TORCH_CHECK_VALUE(step.dim() == 0 && step.scalar_type() == at::kFloat, name, "'s step is ",
                     step.scalar_type(), " of shape ", step.sizes(),
                     "; it must be a float32 scalar.");
-  return {flat, tensors[1], tensors[2], tensors[3], step};
+  AdamState state{flat, tensors[1], tensors[2], tensors[3], step, {}, {}, {}, {}};
+  if (!takes_float_kernels(flat)) {
+    state.flats = pieces_of(state.flat);
+    state.gradients = pieces_of(state.gradient);
+    state.exp_avgs = pieces_of(state.exp_avg);
+    state.exp_avg_sqs = pieces_of(state.exp_avg_sq);
+  }
+  return state;
 }
 
 void adam_step(const AdamState& state, const AdamSettings& settings, Follow follow) {
@@ -108,7 +125,8 @@ void adam_step(const AdamState& state, const AdamSettings& settings, Follow foll
   }
   at::Tensor step = state.step;
   step.add_(1);
-  at::_fused_adam_({state.flat}, {state.gradient}, {state.exp_avg}, {state.exp_avg_sq}, {}, {step},
+  const std::vector<at::Tensor> steps(state.flats.size(), step);
+  at::_fused_adam_(state.flats, state.gradients, state.exp_avgs, state.exp_avg_sqs, {}, steps,
                    settings.learning_rate, kBeta1, kBeta2, settings.weight_decay, kEps,
                    /*amsgrad=*/false, /*maximize=*/false);
   follow(0, state.flat.numel());

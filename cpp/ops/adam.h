@@ -3,6 +3,8 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/FunctionRef.h>
 
+#include <vector>
+
 namespace tom {
 
 /// Adam's settings; its other constants are torch.optim.Adam's defaults.
@@ -13,6 +15,8 @@ struct AdamSettings {
 /// Vectors of one length, and the number of steps taken, a float32 scalar.
 struct AdamState {
   at::Tensor flat, gradient, exp_avg, exp_avg_sq, step;
+  /// Elsewhere than on the CPU: the vectors' pieces, as torch's kernel is given them.
+  std::vector<at::Tensor> flats, gradients, exp_avgs, exp_avg_sqs;
 };
 
 /// [flat, gradient, exp_avg, exp_avg_sq, step]. Raises ValueError, which calls them `name`, unless
