@@ -1,20 +1,20 @@
 // tom::discriminator_steps: steps of the discriminator (21) with its gradient penalty in one call.
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/addcmul.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/lerp.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/stack.h>
-#include <ATen/ops/tanh_backward.h>
 #include <torch/library.h>
 
 #include <numeric>
+#include <tuple>
 
 #include "ops/products.h"
 #include "ops/seed_groups.h"
+#include "ops/tanh_slope.h"
 #include "ops/trained_stack.h"
 
 namespace tom {
@@ -30,15 +30,6 @@ constexpr double kTiny = 1e-12;
 
 Tensor transposed(const Tensor& t) { return t.transpose(2, 3); }
 
-// A product with factors of the given type, as a layer's weight has it, in the type of a.
-Tensor product(const Tensor& a, const Tensor& b, at::ScalarType type) {
-  return member_product(a.to(type), b.to(type)).to(a.scalar_type());
-}
-
-void add_product(const Tensor& sum, const Tensor& a, const Tensor& b, at::ScalarType type) {
-  member_product_add(sum, a.to(type), b.to(type));
-}
-
 // Adds the gradient of weight * mean((|d logit / dx| - 1)^2) on inputs x [S, 1, B, I] to
 // the network's.
 //
@@ -46,41 +37,40 @@ void add_product(const Tensor& sum, const Tensor& a, const Tensor& b, at::Scalar
 // is found from the top by g_l = p_{l+1} (1 - h_{l+1}^2), p_l = g_l W_l^T, and is p_0. The
 // penalty's gradient then goes back through these equations, from p_0 upwards, and what reaches the
 // h on the way goes back through the network as usual. A bar marks the gradient of the penalty in a
-// value. Each layer's products are computed in the type of its weight, all else in that of x.
+// value. Each layer's products are computed in the type of its weight, so their factors are rounded
+// to it; all else is computed in the type of x.
 void add_penalty_gradient(TrainedStack& network, const Tensor& x, double weight) {
   const int64_t batch = x.size(2);
   const Tensors &w = network.product_weights(), &w_grad = network.gradients().weights;
   const size_t layers = w.size();
+  const auto type = [&](size_t l) { return w[l].scalar_type(); };
 
   network.forward(x);
   Tensors h{x};
-  for (const Tensor& value : network.hiddens().values) h.push_back(value.to(x.scalar_type()));
+  for (const Tensor& value : network.hiddens().values) h.push_back(value.to(type(h.size())));
 
   Tensors g(layers), p(layers);
   for (size_t l = layers; l-- > 0;) {  // (the g of the logit itself is 1)
     p[l] = l + 1 == layers ? transposed(w[l]).expand({-1, -1, batch, -1})
-                           : product(g[l], transposed(w[l]), w[l].scalar_type());
-    if (l > 0) g[l - 1] = at::tanh_backward(p[l], h[l]);
+                           : member_product(g[l], transposed(w[l]));
+    if (l > 0) g[l - 1] = times_tanh_slope(p[l], h[l], x, type(l - 1));
   }
 
   const Tensor norm = p[0].square().sum(3, /*keepdim=*/true).add_(kTiny).sqrt_();
   Tensor p_bar = p[0] * (1 - norm.reciprocal()).mul_(2 * weight / static_cast<double>(batch));
   Tensors h_bar(layers);
-  for (size_t l = 0; l < layers; ++l) {
-    if (l + 1 == layers) {
-      w_grad[l].add_(p_bar.sum(2).unsqueeze(3));
-      break;
-    }
-    add_product(w_grad[l], transposed(p_bar), g[l], w[l].scalar_type());
-    const Tensor g_bar = product(p_bar, w[l], w[l].scalar_type());
-    h_bar[l + 1] = (g_bar * p[l + 1]).mul_(h[l + 1]).mul_(-2);
-    p_bar = at::tanh_backward(g_bar, h[l + 1]);
+  for (size_t l = 0; l + 1 < layers; ++l) {
+    member_product_add(w_grad[l], transposed(p_bar), g[l]);
+    const Tensor g_bar = member_product(p_bar, w[l]);
+    std::tie(h_bar[l + 1], p_bar) =
+        back_through_tanh_slope(g_bar, p[l + 1], h[l + 1], x, type(l + 1));
   }
+  w_grad.back().add_(p_bar.sum(2).unsqueeze(3));
   for (size_t l = layers - 1; l-- > 0;) {
-    const Tensor z_bar = at::tanh_backward(h_bar[l + 1], h[l + 1]);
-    add_product(w_grad[l], transposed(h[l]), z_bar, w[l].scalar_type());
-    network.gradients().biases[l].add_(z_bar.sum(2));
-    if (l > 0) add_product(h_bar[l], z_bar, transposed(w[l]), w[l].scalar_type());
+    const Tensor z_bar = times_tanh_slope(h_bar[l + 1], h[l + 1], x, type(l),
+                                          /*sums=*/network.gradients().biases[l]);
+    member_product_add(w_grad[l], transposed(h[l]), z_bar);
+    if (l > 0) member_product_add(h_bar[l], z_bar, transposed(w[l]));
   }
 }
 
