@@ -143,7 +143,8 @@ Results for_seed_groups(int64_t seeds, const std::vector<StackedState>& states,
   const int64_t allowed = set > 0 ? set : kDefaultBytes;
   const int64_t at_once = std::max<int64_t>(1, allowed / std::max<int64_t>(1, bytes));
   const int64_t threads = set > 0 || at::in_parallel_region() ? 1 : at::get_num_threads();
-  const int64_t alone = threads > 1 ? seeds / threads * threads : 0;  // on one thread each
+  const bool fits = bytes <= allowed;
+  const int64_t alone = threads > 1 && fits ? seeds / threads * threads : 0;  // on one thread each
   std::vector<Group> groups = split(0, alone, 1);
   for (const Group group : split(alone, seeds - alone, at_once)) groups.push_back(group);
   if (groups.size() == 1) return steps(0, seeds, given);
