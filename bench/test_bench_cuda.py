@@ -3,7 +3,7 @@
     pytest bench/test_bench_cuda.py --benchmark-only -s
 
 Hopper's sizes. Each line has the same work launched kernel by kernel beside the graph, and one seed
-on this machine's processor. One call prints everything, in under ten minutes.
+on this machine's processor. One call prints everything, line by line, in under ten minutes.
 """
 
 from __future__ import annotations
@@ -132,25 +132,27 @@ KINDS = {
 def test_training_steps(kind: str, benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
     call, steps = KINDS[kind](1, CPU, False)
     (cpu,) = alternate(call, rounds=10, seconds=SECONDS)
-    lines, one = [], 0.0
+    one = 0.0
+    with capsys.disabled():
+        print(f"\n  {kind}, ms; one seed on the processor: {1e3 * cpu / steps:.3f}")
+        print("    seeds    launched     graph   faster  one seed's   processor's", flush=True)
     for seeds in SEEDS:
         launched, graph = (
             _waiting(DEVICE, KINDS[kind](seeds, DEVICE, graphs)[0]) for graphs in (False, True)
         )
         plain, recorded = alternate(launched, graph, rounds=ROUNDS, seconds=SECONDS)
         one = one or recorded
-        lines.append(
-            f"    {seeds:5d} {1e3 * plain / steps:11.4f} {1e3 * recorded / steps:9.4f} "
-            f"{plain / recorded:7.1f} x {recorded / one:9.2f} x {cpu * seeds / recorded:11.1f} x"
-        )
+        with capsys.disabled():
+            print(
+                f"    {seeds:5d} {1e3 * plain / steps:11.4f} {1e3 * recorded / steps:9.4f} "
+                f"{plain / recorded:7.1f} x {recorded / one:9.2f} x "
+                f"{cpu * seeds / recorded:11.1f} x",
+                flush=True,
+            )
         if seeds == SEEDS[-1]:
             benchmark.pedantic(graph, rounds=3)
         del launched, graph
         gc.collect()
-    with capsys.disabled():
-        print(f"\n  {kind}, ms; one seed on the processor: {1e3 * cpu / steps:.3f}")
-        print("    seeds    launched     graph   faster  one seed's   processor's")
-        print("\n".join(lines))
 
 
 class _Clock:
@@ -219,22 +221,23 @@ def _seconds_per_step(seeds: int, device: torch.device, graphs: bool, folder: Pa
 def test_environment_steps(
     benchmark: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    lines, one = [], 0.0
+    one = 0.0
     cpu = _seconds_per_step(1, CPU, False, tmp_path)
+    with capsys.disabled():
+        print(f"\n  {_machine()}")
+        print("  Hopper, 20 updates per environment step: seconds per environment step")
+        print(f"  one seed on the processor: {cpu:.4f}; published, per seed: {PUBLISHED}")
+        print("    seeds    launched     graph   faster  one seed's     per seed", flush=True)
     for seeds in SEEDS:
         plain, recorded = (
             _seconds_per_step(seeds, DEVICE, graphs, tmp_path) for graphs in (False, True)
         )
         one = one or recorded
         benchmark.extra_info[f"{seeds} seeds"] = recorded / seeds
-        lines.append(
-            f"    {seeds:5d} {plain:11.5f} {recorded:9.5f} {plain / recorded:7.1f} x "
-            f"{recorded / one:9.2f} x {recorded / seeds:11.6f}"
-        )
+        with capsys.disabled():
+            print(
+                f"    {seeds:5d} {plain:11.5f} {recorded:9.5f} {plain / recorded:7.1f} x "
+                f"{recorded / one:9.2f} x {recorded / seeds:11.6f}",
+                flush=True,
+            )
     benchmark.pedantic(lambda: None)
-    with capsys.disabled():
-        print(f"\n  {_machine()}")
-        print("  Hopper, 20 updates per environment step: seconds per environment step")
-        print(f"  one seed on the processor: {cpu:.4f}; published, per seed: {PUBLISHED}")
-        print("    seeds    launched     graph   faster  one seed's     per seed")
-        print("\n".join(lines))
