@@ -234,8 +234,8 @@ class Config(Settings):
     precision: Precision = "fp32"
     """Of the matrix products between hidden layers: bf16 rounds their factors to bfloat16 and sums
     in float32, forward and backward; parameters, optimiser, losses and the networks' first and last
-    layers stay float32. It needs a processor with AVX512-BF16, or a GPU with bfloat16. Hopper
-    learns with it (bench/returns/README.md); other tasks have not been tried."""
+    layers stay float32. It needs a processor with AVX512-BF16, or a GPU with bfloat16. HalfCheetah
+    and Hopper learn with it (bench/returns/README.md); other tasks have not been tried."""
     run_dir: str = ""
     """Run folder; left empty, it is runs/ENV-ALGORITHM-seedK. The same command resumes the run in
     it."""
