@@ -11,6 +11,10 @@ from torch import Tensor
 
 from ops_cases import number_of_threads
 from step_cases import KINDS, make_case
+from tom.config import DynamicsConfig
+from tom.dynamics import DynamicsEnsemble
+from tom.rows import RowLayout
+from tom.streams import RandomStreams
 
 ONE_SEED, ALL_SEEDS = 1, 1 << 40  # bytes that a group may take, with all threads
 DEFAULT = 0  # each thread takes seeds of its own, as far as they are enough for all
@@ -62,6 +66,26 @@ def test_seeds_with_a_thread_each_take_the_same_steps(kind, threads):
         assert torch.equal(one, repeated)
     # Four threads find too few seeds, and share one group of all.
     assert any(gradient.any() for gradient in gradients) == (threads == 4)
+
+
+def test_seeds_that_do_not_fit_the_cache_take_the_same_steps():
+    """Two ensembles of the default size: one after the other, each on both threads."""
+
+    def after(size: int) -> list[Tensor]:
+        torch.manual_seed(0)
+        streams = RandomStreams((0, 1), "test", torch.device("cpu"))
+        ensemble = DynamicsEnsemble(RowLayout(11, 3), DynamicsConfig(), "sample", streams)
+        shape = (2, 2, 7, 256)
+        with groups_of(size):
+            loss = ensemble._native_steps(
+                torch.randn(*shape, 14), torch.randn(*shape, 12), torch.rand(shape)
+            )
+        flat, _, exp_avg, exp_avg_sq, step = ensemble.optimizer.trained
+        return [loss, flat, exp_avg, exp_avg_sq, step]
+
+    with number_of_threads(2):
+        for one, other in zip(after(DEFAULT), after(ALL_SEEDS), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_groups_of_unequal_size():
