@@ -2,8 +2,9 @@
 
     pytest bench/test_bench_cuda.py --benchmark-only -s
 
-Hopper's sizes. Each line has the same work launched kernel by kernel beside the graph, and one seed
-on this machine's processor. One call prints everything, line by line, in under ten minutes.
+Hopper's sizes. Each line has the same work launched kernel by kernel beside the graph; the headings
+have one seed on this machine's processor. Lines are printed as they are measured: all of them take
+about five minutes.
 """
 
 from __future__ import annotations

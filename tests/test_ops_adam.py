@@ -58,6 +58,14 @@ def test_steps_are_those_of_torch(size: int, dtype: torch.dtype, device: str) ->
             assert_near(actual, value)
 
 
+def test_long_vectors_elsewhere_are_not_cut_into_pieces() -> None:
+    size = 36 * 65_536 + 5
+    with plain_operations():
+        actual = native(size, torch.float32, "cpu")
+    for found, value in zip(actual, plain(size, torch.float32, "cpu"), strict=True):
+        assert_near(found, value)
+
+
 def test_bits_do_not_depend_on_the_number_of_threads() -> None:
     one = native(SIZES[-1], torch.float32, "cpu")
     for threads in (2, 3):

@@ -197,7 +197,7 @@ class Kind:
 
     def discriminator(self, precision: Precision) -> Any:
         made = Discriminator(
-            12, DiscriminatorConfig(hidden=(64, 48)), streams(*SEEDS), precision=precision
+            12, DiscriminatorConfig(hidden=(64, 44)), streams(*SEEDS), precision=precision
         )
         shape = (100, len(SEEDS), BATCH)
         inputs = torch.randn(*shape, 12), torch.randn(*shape, 12) + 1, torch.rand(*shape, 1)

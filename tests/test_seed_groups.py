@@ -17,7 +17,7 @@ from tom.rows import RowLayout
 from tom.streams import RandomStreams
 
 ONE_SEED, ALL_SEEDS = 1, 1 << 40  # bytes that a group may take, with all threads
-DEFAULT = 0  # each thread takes seeds of its own, as far as they are enough for all
+DEFAULT = 0  # each thread takes seeds of its own, if these are small and enough for all threads
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def test_seeds_with_a_thread_each_take_the_same_steps(kind, threads):
 
 
 def test_seeds_that_do_not_fit_the_cache_take_the_same_steps():
-    """Two ensembles of the default size: one after the other, each on both threads."""
+    """Two ensembles of the default size, which are not trained side by side."""
 
     def after(size: int) -> list[Tensor]:
         torch.manual_seed(0)
@@ -80,7 +80,8 @@ def test_seeds_that_do_not_fit_the_cache_take_the_same_steps():
             loss = ensemble._native_steps(
                 torch.randn(*shape, 14), torch.randn(*shape, 12), torch.rand(shape)
             )
-        flat, _, exp_avg, exp_avg_sq, step = ensemble.optimizer.trained
+        flat, gradient, exp_avg, exp_avg_sq, step = ensemble.optimizer.trained
+        assert bool(gradient.any()) == (size == ALL_SEEDS)  # groups have gradients of their own
         return [loss, flat, exp_avg, exp_avg_sq, step]
 
     with number_of_threads(2):

@@ -22,7 +22,7 @@ constexpr int64_t kParallelStretches = 16;  // worth waking another thread for
 // torch's CUDA kernel takes up to 36 tensors at once, and sets one of the GPU's multiprocessors to
 // work on every 65 536 numbers of a tensor. As one tensor the parameters of a policy are thus
 // updated by two of more than a hundred, in 26 us on an H200; in many pieces it is 5 us. It reads
-// four numbers at a time where a piece begins at a multiple of 16 bytes.
+// four numbers at a time where a piece begins at a multiple of 16 bytes and has so many.
 constexpr int64_t kPieces = 36, kWholePiece = 1 << 16, kPieceAlign = 64;
 
 template <typename T>

@@ -37,8 +37,8 @@ Tensor transposed(const Tensor& t) { return t.transpose(2, 3); }
 // is found from the top by g_l = p_{l+1} (1 - h_{l+1}^2), p_l = g_l W_l^T, and is p_0. The
 // penalty's gradient then goes back through these equations, from p_0 upwards, and what reaches the
 // h on the way goes back through the network as usual. A bar marks the gradient of the penalty in a
-// value. Each layer's products are computed in the type of its weight, so their factors are rounded
-// to it; all else is computed in the type of x.
+// value. Each layer's products are computed in the type of its weight, so their factors and results
+// are rounded to it; all else is computed in the type of x.
 void add_penalty_gradient(TrainedStack& network, const Tensor& x, double weight) {
   const int64_t batch = x.size(2);
   const Tensors &w = network.product_weights(), &w_grad = network.gradients().weights;
@@ -47,7 +47,7 @@ void add_penalty_gradient(TrainedStack& network, const Tensor& x, double weight)
 
   network.forward(x);
   Tensors h{x};
-  for (const Tensor& value : network.hiddens().values) h.push_back(value.to(type(h.size())));
+  for (const Tensor& value : network.hiddens().values) h.push_back(value);
 
   Tensors g(layers), p(layers);
   for (size_t l = layers; l-- > 0;) {  // (the g of the logit itself is 1)

@@ -30,13 +30,12 @@ using GroupSteps = c10::function_ref<Results(int64_t first, int64_t count, const
 ///
 /// On the CPU each thread takes seeds of its own through all their steps, as many as are the same
 /// number for every thread: within a step the threads would wait for each other. The other seeds
-/// share all threads, in groups of as many as go through all their steps within the last level of
-/// the cache: in turns, step by step, many seeds would fetch their parameters and Adam's moments
-/// from memory for every step. Seeds of which that level cannot hold one (the ensemble's) all share
-/// the threads, since two side by side would push each other out of it. The states of a group are
-/// copies in the layout of a smaller stack,
-/// which are written back behind it, all but the gradient. Elsewhere, or for one group, its states
-/// are the given ones.
+/// share all threads, in groups of as many as go through all their steps within half the last level
+/// of the cache: in turns, step by step, many seeds would fetch their parameters and Adam's moments
+/// from memory for every step. Seeds of which that half cannot hold one (the default ensemble's)
+/// all share the threads, since two side by side would push each other out of the cache. The states
+/// of a group are copies in the layout of a smaller stack, which are written back behind it, all
+/// but the gradient. Elsewhere, or for one group, its states are the given ones.
 ///
 /// `hidden_numbers` is how many activations a seed has at a time. States that do not have the shape
 /// their segments say are passed on as one group for `steps` to refuse.

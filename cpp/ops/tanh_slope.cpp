@@ -1,14 +1,18 @@
 // What a gradient penalty needs of tanh beyond the way back through a network: on the CPU one pass
-// over the rows each, in which numbers are read and written in the type that the next product
-// wants.
+// over the rows each, in which numbers are read and written in the types that the products have.
+// Unlike on that way p is needed again, so nothing is done in place.
 
 #include "ops/tanh_slope.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/tanh_backward.h>
 #include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <type_traits>
 
 #include "ops/activation_rows.h"
 #include "ops/cpu_kernels.h"
@@ -19,6 +23,8 @@ namespace {
 
 using at::Tensor;
 
+constexpr int64_t kParallelNumbers = 1 << 13;  // worth waking another thread for
+
 // Rows that are contiguous, though maybe one and the same.
 Tensor in_rows(const Tensor& t) { return t.stride(3) == 1 ? t : t.contiguous(); }
 
@@ -26,7 +32,8 @@ Tensor in_rows(const Tensor& t) { return t.stride(3) == 1 ? t : t.contiguous(); 
 template <typename F>
 void for_row_blocks(const Tensor& t, const F& f) {
   const int64_t rows = t.size(2), blocks = (rows + kUnit - 1) / kUnit;
-  at::parallel_for(0, t.size(0) * t.size(1) * blocks, 2, [&](int64_t begin, int64_t end) {
+  const int64_t grain = 1 + kParallelNumbers / (kUnit * std::max<int64_t>(1, t.size(3)));
+  at::parallel_for(0, t.size(0) * t.size(1) * blocks, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i % blocks * kUnit;
       f(i / blocks, first, std::min(kUnit, rows - first));
@@ -41,16 +48,13 @@ Tensor times_kernel(const Tensor& p, const Tensor& h, const Tensor& like, at::Sc
   const Tensor out = at::empty(h.sizes(), h.options().dtype(type));
   const int64_t blocks = (rows + kUnit - 1) / kUnit;
   Tensor partial;
-  if (sums.defined()) {
-    partial = at::zeros({h.size(0), members, blocks, width}, like.options());
-  }
+  if (sums.defined()) partial = at::zeros({h.size(0), members, blocks, width}, like.options());
   T* partial_data = partial.defined() ? partial.mutable_data_ptr<T>() : nullptr;
   for_row_blocks(h, [&](int64_t stack, int64_t first, int64_t count) {
     const Matrix<T> from(p, stack, members, first), values(h, stack, members, first);
     const Matrix<T> to(out, stack, members, first);
-    T* block_sums = nullptr;
-    if (partial_data != nullptr)
-      block_sums = partial_data + (stack * blocks + first / kUnit) * width;
+    const int64_t block = stack * blocks + first / kUnit;
+    T* block_sums = partial_data != nullptr ? partial_data + block * width : nullptr;
     with_data(from, [&](const auto* grad) {
       using Grad = std::remove_cvref_t<decltype(*grad)>;
       with_data(values, [&](const auto* value) {
@@ -61,7 +65,7 @@ Tensor times_kernel(const Tensor& p, const Tensor& h, const Tensor& like, at::Sc
       });
     });
   });
-  if (partial.defined()) Tensor(sums).add_(at::sum(partial, 2));
+  if (partial.defined()) sums.add_(at::sum(partial, 2));
   return out;
 }
 

@@ -8,9 +8,9 @@ namespace tom {
 
 /// g = p (1 - h^2), what the way back through h = tanh(z) makes of a gradient p, [S, M, B, O].
 ///
-/// It is computed in the type of `like`, in which p and h are or else in bfloat16, and rounded to
-/// `type` at the end. Its sums over the rows, before they are rounded, are added to `sums` [S, M,
-/// O] where that is given. p may be one row for all.
+/// It is computed in the type of `like` and rounded to `type` at the end; p and h are in the type
+/// of `like` or in bfloat16. Its sums over the rows, before they are rounded, are added to `sums`
+/// [S, M, O] where that is given. p may be one row for all.
 at::Tensor times_tanh_slope(const at::Tensor& p, const at::Tensor& h, const at::Tensor& like,
                             at::ScalarType type, at::Tensor sums = {});
 
