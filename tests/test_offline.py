@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import signal
+import time
 from pathlib import Path
 
 import h5py
@@ -127,7 +128,11 @@ def test_interrupted_training_goes_on_and_ends_with_the_same_weights(
 def test_interrupted_weighting_ends_in_a_line(
     finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tom.offline.dataset_weights", lambda *_: signal.raise_signal(2))
+    def interrupted(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(10)  # the interpreter may take notice only after the next call
+
+    monkeypatch.setattr("tom.offline.dataset_weights", interrupted)
     before = _weights(finished)
     with pytest.raises(SystemExit) as ending:
         _run(finished)
