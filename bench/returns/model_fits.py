@@ -93,7 +93,7 @@ def main(folder: Path, steps: int) -> None:
     rows, layout, config = rows_of(folder)
     rows, first = rows[:, :steps], config.exploration_steps
     print(f"{folder.name}: squared error on the next {INTERVAL} rows, {first} to {steps} rows")
-    print(f"{'learning rate, held-out rows':30}{'first':>10}{'second':>10}{'last third':>12}")
+    print(f"{'model':42}{'first':>10}{'second':>10}{'last third':>12}")
     found = {}
     for (how, kind), rate in itertools.product(
         (("drawn anew", DrawnAnew), ("for good", DynamicsEnsemble)), (3e-4, 1e-3)
@@ -104,10 +104,10 @@ def main(folder: Path, steps: int) -> None:
         )
         streams = RandomStreams([0], "model_fits", CPU)
         ensemble = kind(layout, settings, "sample", streams)
-        name = f"{rate:.0e}, held out {how}"
+        name = f"learning rate {rate:g}, held-out rows {how}"
         found[name] = errors(ensemble, rows, first)
         thirds = [part.mean().item() for part in found[name].tensor_split(3)]
-        print(f"{name:30}{thirds[0]:10.3f}{thirds[1]:10.3f}{thirds[2]:12.3f}", flush=True)
+        print(f"{name:42}{thirds[0]:10.3f}{thirds[1]:10.3f}{thirds[2]:12.3f}", flush=True)
     print(f"wrote {draw(found, config.env, first)}")
 
 
