@@ -32,6 +32,7 @@ from tom.streams import RandomStreams
 
 MEMBERS, INTERVAL = 2, 250
 SMOOTHED = 4  # intervals in a point of the figure
+LEGEND = "learning rate, held-out rows"
 CPU = torch.device("cpu")
 
 
@@ -83,7 +84,7 @@ def draw(found: dict[str, Tensor], env: str, first: int) -> Path:
     axes.set_xlabel("environment steps")
     axes.set_ylabel(f"squared error on the next {INTERVAL} rows")
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9.0)
+    figure.legend(title=LEGEND, loc="outside lower center", ncols=2, frameon=False, fontsize=9.0)
     figure.savefig(path, dpi=DOTS_PER_INCH)
     return path
 
@@ -93,7 +94,7 @@ def main(folder: Path, steps: int) -> None:
     rows, layout, config = rows_of(folder)
     rows, first = rows[:, :steps], config.exploration_steps
     print(f"{folder.name}: squared error on the next {INTERVAL} rows, {first} to {steps} rows")
-    print(f"{'model':42}{'first':>10}{'second':>10}{'last third':>12}")
+    print(f"{LEGEND:30}{'first':>10}{'second':>10}{'last third':>12}")
     found = {}
     for (how, kind), rate in itertools.product(
         (("drawn anew", DrawnAnew), ("for good", DynamicsEnsemble)), (3e-4, 1e-3)
@@ -104,10 +105,10 @@ def main(folder: Path, steps: int) -> None:
         )
         streams = RandomStreams([0], "model_fits", CPU)
         ensemble = kind(layout, settings, "sample", streams)
-        name = f"learning rate {rate:g}, held-out rows {how}"
+        name = f"{rate:g}, {how}"
         found[name] = errors(ensemble, rows, first)
         thirds = [part.mean().item() for part in found[name].tensor_split(3)]
-        print(f"{name:42}{thirds[0]:10.3f}{thirds[1]:10.3f}{thirds[2]:12.3f}", flush=True)
+        print(f"{name:30}{thirds[0]:10.3f}{thirds[1]:10.3f}{thirds[2]:12.3f}", flush=True)
     print(f"wrote {draw(found, config.env, first)}")
 
 
