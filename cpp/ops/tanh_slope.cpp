@@ -4,7 +4,6 @@
 
 #include "ops/tanh_slope.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
@@ -23,22 +22,14 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t kParallelNumbers = 1 << 13;  // worth waking another thread for
+constexpr int64_t kWorkPerNumber = 8;  // multiply-adds that take as long
 
 // Rows that are contiguous, though maybe one and the same.
 Tensor in_rows(const Tensor& t) { return t.stride(3) == 1 ? t : t.contiguous(); }
 
-// Calls f(stack, first, count) for blocks of rows of t [S, M, B, O], shared among the threads.
 template <typename F>
-void for_row_blocks(const Tensor& t, const F& f) {
-  const int64_t rows = t.size(2), blocks = (rows + kUnit - 1) / kUnit;
-  const int64_t grain = 1 + kParallelNumbers / (kUnit * std::max<int64_t>(1, t.size(3)));
-  at::parallel_for(0, t.size(0) * t.size(1) * blocks, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t first = i % blocks * kUnit;
-      f(i / blocks, first, std::min(kUnit, rows - first));
-    }
-  });
+void for_rows_of(const Tensor& t, const F& f) {
+  for_rows(t.size(0) * t.size(1), t.size(2), kWorkPerNumber * t.size(3), f);
 }
 
 template <typename T>
@@ -46,21 +37,24 @@ Tensor times_kernel(const Tensor& p, const Tensor& h, const Tensor& like, at::Sc
                     const Tensor& sums) {
   const int64_t members = h.size(1), rows = h.size(2), width = h.size(3);
   const Tensor out = at::empty(h.sizes(), h.options().dtype(type));
-  const int64_t blocks = (rows + kUnit - 1) / kUnit;
+  const int64_t units = (rows + kUnit - 1) / kUnit;
   Tensor partial;
-  if (sums.defined()) partial = at::zeros({h.size(0), members, blocks, width}, like.options());
+  if (sums.defined()) partial = at::zeros({h.size(0), members, units, width}, like.options());
   T* partial_data = partial.defined() ? partial.mutable_data_ptr<T>() : nullptr;
-  for_row_blocks(h, [&](int64_t stack, int64_t first, int64_t count) {
+  for_rows_of(h, [&](int64_t stack, int64_t first, int64_t count) {
     const Matrix<T> from(p, stack, members, first), values(h, stack, members, first);
     const Matrix<T> to(out, stack, members, first);
-    const int64_t block = stack * blocks + first / kUnit;
-    T* block_sums = partial_data != nullptr ? partial_data + block * width : nullptr;
     with_data(from, [&](const auto* grad) {
       using Grad = std::remove_cvref_t<decltype(*grad)>;
       with_data(values, [&](const auto* value) {
         with_data(to, [&](auto* target) {
-          backward_rows<T, Tanh>(Stretch<T, Grad>{grad, from.row}, value, values.row, target,
-                                 to.row, block_sums, count, width);
+          for (int64_t row = 0; row < count; row += kUnit) {
+            const int64_t unit = stack * units + (first + row) / kUnit;
+            T* unit_sums = partial_data != nullptr ? partial_data + unit * width : nullptr;
+            backward_rows<T, Tanh>(Stretch<T, Grad>{grad + row * from.row, from.row},
+                                   value + row * values.row, values.row, target + row * to.row,
+                                   to.row, unit_sums, std::min(kUnit, count - row), width);
+          }
         });
       });
     });
@@ -76,7 +70,7 @@ std::pair<Tensor, Tensor> back_kernel(const Tensor& g_bar, const Tensor& p, cons
   const int64_t members = h.size(1), width = h.size(3);
   const Tensor h_bar = at::empty(h.sizes(), like.options());
   const Tensor p_bar = at::empty(h.sizes(), h.options().dtype(type));
-  for_row_blocks(h, [&](int64_t stack, int64_t first, int64_t count) {
+  for_rows_of(h, [&](int64_t stack, int64_t first, int64_t count) {
     const Matrix<T> from(g_bar, stack, members, first), factor(p, stack, members, first);
     const Matrix<T> values(h, stack, members, first), to(p_bar, stack, members, first);
     T* h_bar_rows = h_bar.mutable_data_ptr<T>() + (stack * h.size(2) + first) * width;
