@@ -33,7 +33,7 @@ def assert_near(actual: Tensor, expected: Tensor, condition: float = 1.0) -> Non
 def assert_same_bits(actual: Tensor, expected: Tensor) -> None:
     """Equal to the last bit where products are the project's own.
 
-    Builds for processors without AVX-512 take MKL's, whose sums depend on threads and shapes.
+    Builds for processors without AVX2 take MKL's, whose sums depend on threads and shapes.
     """
     if torch.ops.tom.has_blocked_product(expected.detach()):
         assert torch.equal(actual, expected)
