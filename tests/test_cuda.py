@@ -210,7 +210,7 @@ def test_an_iterations_training_does_not_wait() -> None:
         rewards = discriminator.reward(replays.rows()[..., LAYOUT.transition])
         dual_q.fit(replays, rewards, lambda n: states.expand(-1, n, -1), sac.act)
         ensemble._standardise(replays)
-        ensemble._train_epoch(replays, weights)
+        ensemble._train_epoch(*ensemble._minibatches(replays, weights))
 
     iteration()
     with _no_waiting():

@@ -210,4 +210,4 @@ def test_an_epoch_of_the_dynamics_does_not_wait(replays: Replays) -> None:
     ensemble = DynamicsEnsemble(LAYOUT, CONFIG.dynamics, "sample", MetaStreams(*SEEDS))
     ensemble._standardise(replays)
     weights = torch.ones(len(SEEDS), len(replays), device=META)
-    assert ensemble._train_epoch(replays, weights).is_meta
+    assert ensemble._train_epoch(*ensemble._minibatches(replays, weights)).is_meta

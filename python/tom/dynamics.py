@@ -117,9 +117,13 @@ class DynamicsEnsemble:
         stale = torch.zeros(self.network.seeds, dtype=torch.int64, device=best.device)
         epochs = torch.zeros_like(stale)
         train_nll = torch.zeros(self.network.seeds, device=best.device)
-        for _ in range(config.epochs):
+        minibatches = self._minibatches(replays, loss_weights)
+        for epoch in range(config.epochs):
             running = stale < config.patience
-            epoch_nll = self._train_epoch(replays, loss_weights)
+            epoch_nll = self._train_epoch(*minibatches)
+            if epoch + 1 < config.epochs:
+                # Before the host waits for this epoch's errors: it draws while a GPU trains.
+                minibatches = self._minibatches(replays, loss_weights)
             error = self._errors(held_out.rows, held_out.weights)[1]
             improved = running.unsqueeze(1) & (error < best)
             substantial = running & ((best - error) > 0.01 * best.abs()).any(1)
@@ -205,8 +209,8 @@ class DynamicsEnsemble:
         append_numbers = replays.total_appended - 1 - replays.ages()[0]
         return held_out_slots(append_numbers, self.config.holdout, self.config.max_holdout)
 
-    def _train_epoch(self, replays: Replays, loss_weights: Tensor) -> Tensor:
-        """One epoch; the mean loss [S]. Every member has minibatches of its own."""
+    def _minibatches(self, replays: Replays, loss_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One epoch's inputs, targets [K, S, M, B, ...] and weights; each member has its own."""
         config, members = self.config, self.config.members
         n = config.batches_per_epoch * members * config.batch_size
         index, rows = replays.sample(n)
@@ -215,9 +219,13 @@ class DynamicsEnsemble:
         targets = (self._targets(rows) - self._target_mean) / self._target_std
         shape = (config.batches_per_epoch, members, config.batch_size)
         x, y, w = (t.unflatten(1, shape).transpose(0, 1) for t in (inputs, targets, weight))
-        if config.native:
-            return self._graphs.take(self._native_steps, x, y, w)
-        losses = [self._step(*batch) for batch in zip(x, y, w, strict=True)]
+        return x, y, w
+
+    def _train_epoch(self, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+        """Steps on all of :meth:`_minibatches`; the mean loss [S]."""
+        if self.config.native:
+            return self._graphs.take(self._native_steps, x, y, weights)
+        losses = [self._step(*batch) for batch in zip(x, y, weights, strict=True)]
         return torch.stack(losses).mean(0)
 
     def _native_steps(self, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
