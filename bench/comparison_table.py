@@ -16,8 +16,9 @@ ROWS = pytest.StashKey[dict[str, Pairs]]()
 
 
 def add_row(config: pytest.Config, work: str, pairs: Pairs) -> None:
-    """Remember what `work` took us and each peer."""
-    config.stash.setdefault(ROWS, {})[work] = pairs
+    """Remember what `work` took us and each peer, if there is one."""
+    if pairs:
+        config.stash.setdefault(ROWS, {})[work] = pairs
 
 
 def print_table(config: pytest.Config) -> None:
@@ -34,7 +35,7 @@ def print_table(config: pytest.Config) -> None:
     for column in ("tom", *libraries):
         table.add_column(column, justify="right", no_wrap=True)
     for work, pairs in rows.items():
-        ours = median([ours for ours, _ in pairs.values()]) if pairs else float("nan")
+        ours = median([ours for ours, _ in pairs.values()])
         cells = [f"{1e6 * ours:,.1f}"]
         for library in libraries:
             of = [pair for name, pair in pairs.items() if name.split()[0] == library]

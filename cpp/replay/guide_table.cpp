@@ -13,15 +13,7 @@ constexpr std::size_t kStep = 8;     // nodes looked at together
 
 // How many of the eight running sums are at most the target.
 std::size_t count_at_most(const double* before, double target) {
-#ifdef TOM_VECTOR_LOADS
-  const auto passed =
-      _mm512_cmp_pd_mask(_mm512_loadu_pd(before), _mm512_set1_pd(target), _CMP_LE_OQ);
-  return static_cast<std::size_t>(std::popcount(unsigned{passed}));
-#else
-  std::size_t count = 0;
-  for (std::size_t i = 0; i < kStep; ++i) count += static_cast<std::size_t>(before[i] <= target);
-  return count;
-#endif
+  return static_cast<std::size_t>(std::popcount(bits_at_most(load_vector<Eight>(before), target)));
 }
 
 }  // namespace
@@ -54,7 +46,8 @@ void GuideTable::find(std::span<const double> targets, std::int64_t* slots) cons
     const std::size_t lanes = std::min(kLanes, targets.size() - begin);
     for (std::size_t lane = 0; lane < lanes; ++lane) {
       const double target = targets[begin + lane];
-      const auto part = static_cast<std::size_t>(target * parts_per_weight_);
+      const auto part =
+          static_cast<std::size_t>(static_cast<std::int64_t>(target * parts_per_weight_));
       std::size_t at = first_[std::min(part, parts)];
       std::size_t passed = kStep;
       while (passed == kStep) {

@@ -8,15 +8,19 @@
 namespace tom::replay {
 namespace {
 
-using EightFloats [[gnu::vector_size(32)]] = float;
-using Sixteen [[gnu::vector_size(64)]] = std::uint32_t;
-using SixteenFlags [[gnu::vector_size(64)]] = std::int32_t;  // what a comparison of words gives
-using EightFlags [[gnu::vector_size(64)]] = std::int64_t;    // and one of doubles
-
 constexpr double kSmallestNormal = std::numeric_limits<float>::min();
 constexpr std::uint32_t kNormalFrom = 0x00800000;  // the bits of float32 numbers
 constexpr std::size_t kAtOnce = kFan * kBlock;     // leaves below a node
 constexpr std::size_t kAhead = 512;                // leaves between the prefetch and the store
+
+// Blocks that are loaded before the first of them is stored: a load waits for an earlier store
+// whose address has the same last twelve bits. Without AVX-512 there are no registers for more than
+// one.
+#ifdef TOM_AVX512
+constexpr std::size_t kLoaded = kFan;
+#else
+constexpr std::size_t kLoaded = 1;
+#endif
 
 // Numbers that are 2^-896 times as large as the float32 numbers they are made of: the bits of a
 // double that come after the sign, of which the exponent is that of the float. Nothing is shuffled,
@@ -24,87 +28,123 @@ constexpr std::size_t kAhead = 512;                // leaves between the prefetc
 // number, as its sign becomes a bit of the exponent, and infinity and NaN are numbers from 2^128
 // on.
 constexpr double kScale = 0x1p896;
-constexpr double kGoodScaled = 0x1p128 / kScale;
+constexpr double kMaxScaled = 0x1.fffffffffffffp127 / kScale;
 static_assert(std::endian::native == std::endian::little);
 constexpr std::uint64_t kWithSign = 0x1fffffffe0000000;
 constexpr std::uint64_t kWithoutSign = 0x0fffffffe0000000;  // -0.0 is 0 then
 Eight scaled_even(const Sixteen& words, std::uint64_t kept) {
-  return reinterpret_cast<Eight>(reinterpret_cast<EightWords>(words) << 29 & kept);
+  return by_register(
+      [kept](const HalfWords& w) {
+        return reinterpret_cast<Doubles>(reinterpret_cast<Words>(w) << 29 & kept);
+      },
+      words);
 }
 Eight scaled_odd(const Sixteen& words, std::uint64_t kept) {
-  return reinterpret_cast<Eight>(reinterpret_cast<EightWords>(words) >> 3 & kept);
+  return by_register(
+      [kept](const HalfWords& w) {
+        return reinterpret_cast<Doubles>(reinterpret_cast<Words>(w) >> 3 & kept);
+      },
+      words);
 }
 
-// (GCC 12 converts vectors of this size in four parts when it is left to __builtin_convertvector.)
-Eight widened(const EightFloats& w) {
-#ifdef TOM_VECTOR_LOADS
-  return _mm512_cvtps_pd(w);
-#else
-  return __builtin_convertvector(w, Eight);
-#endif
+Sixteen smaller(const Sixteen& a, const Sixteen& b) {
+  return by_register([](const HalfWords& x, const HalfWords& y) { return x < y ? x : y; }, a, b);
 }
-EightFloats narrowed(const Eight& w) {
-#ifdef TOM_VECTOR_LOADS
-  return _mm512_cvtpd_ps(w);
-#else
-  return __builtin_convertvector(w, EightFloats);
-#endif
-}
-
-Sixteen smaller(const Sixteen& a, const Sixteen& b) { return a < b ? a : b; }
 
 // One less, which makes of 0 the largest word.
-Sixteen less_one(const Sixteen& words) { return words - 1U; }
+Sixteen less_one(const Sixteen& words) {
+  return by_register([](const HalfWords& w) { return w - 1U; }, words);
+}
+
+bool any_equal(const Sixteen& words, std::uint32_t other) {
+#ifdef TOM_AVX512
+  return _mm512_cmpeq_epi32_mask(reinterpret_cast<__m512i>(words),
+                                 _mm512_set1_epi32(static_cast<int>(other))) != 0;
+#else
+  return any(by_register([other](const HalfWords& w) { return w == other; }, words));
+#endif
+}
+
+bool any_below(const Sixteen& words, std::uint32_t limit) {
+  return any(by_register([limit](const HalfWords& w) { return w < limit; }, words));
+}
+
+EightFlags up_to(double limit, const Eight& v) {
+  return by_register([limit](const Doubles& d) { return d <= limit; }, v);
+}
+bool all(const EightFlags& flags) { return bits_of(flags) == 0xff; }
+
+EightFlags negative(const Eight& v) {  // -0.0 too
+  return by_register([](const Doubles& d) { return reinterpret_cast<Flags>(d); }, v);
+}
 
 // These leaves were last touched two rewrites ago. A store does not wait for them, but it fills the
 // store buffer; so it asks for a line further on, beyond the last leaf too.
 void store_line(const Sixteen& words, std::uint32_t* leaves) {
   const auto ahead = reinterpret_cast<std::uintptr_t>(leaves) + kAhead * sizeof *leaves;
   __builtin_prefetch(reinterpret_cast<const void*>(ahead), /*rw=*/1);
-  std::memcpy(leaves, &words, sizeof words);
+  store_vector(leaves, words);
 }
 
-bool all(const EightFlags& flags) {
-  bool all = true;
-  for (std::size_t i = 0; i < 8; ++i) all = all && flags[i] != 0;
-  return all;
-}
+using Floats [[gnu::vector_size(kRegister / 2)]] = float;
 
-// Bit i tells whether number i is the same in both.
-unsigned equal(const Eight& a, const Eight& b) {
-#ifdef TOM_VECTOR_LOADS
-  return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ);
+// The words of sixteen doubles, `other` for those that no float32 equals, and whether all have one.
+struct Narrowed {
+  Sixteen words;
+  bool exact;
+};
+Narrowed narrowed(const Eight& low, const Eight& high, std::uint32_t other) {
+#ifdef TOM_AVX512
+  const auto exact = [](const Eight& d, const __m256& f) -> unsigned {
+    return _mm512_cmp_pd_mask(_mm512_cvtps_pd(f), d, _CMP_EQ_OQ);
+  };
+  const __m256 narrow_low = _mm512_cvtpd_ps(low), narrow_high = _mm512_cvtpd_ps(high);
+  const unsigned bits = exact(low, narrow_low) | exact(high, narrow_high) << 8;
+  const __m512 both = _mm512_insertf32x8(_mm512_castps256_ps512(narrow_low), narrow_high, 1);
+  const __m512i words =
+      _mm512_mask_mov_epi32(_mm512_set1_epi32(static_cast<int>(other)),
+                            static_cast<__mmask16>(bits), _mm512_castps_si512(both));
+  return {reinterpret_cast<Sixteen>(words), bits == 0xffff};
 #else
-  unsigned bits = 0;
-  for (std::size_t i = 0; i < 8; ++i) bits |= static_cast<unsigned>(a[i] == b[i]) << i;
-  return bits;
+  SixteenFlags exact;
+  const auto of = [other](const Doubles& a, const Doubles& b, HalfFlags& same) -> HalfWords {
+    const auto narrow_a = __builtin_convertvector(a, Floats);
+    const auto narrow_b = __builtin_convertvector(b, Floats);
+    const auto same_a =
+        reinterpret_cast<HalfFlags>(__builtin_convertvector(narrow_a, Doubles) == a);
+    const auto same_b =
+        reinterpret_cast<HalfFlags>(__builtin_convertvector(narrow_b, Doubles) == b);
+    same = __builtin_shufflevector(same_a, same_b, 0, 2, 4, 6, 8, 10, 12, 14);
+    const auto both = __builtin_shufflevector(narrow_a, narrow_b, 0, 1, 2, 3, 4, 5, 6, 7);
+    return same ? reinterpret_cast<HalfWords>(both) : other;
+  };
+  const Sixteen words{of(low.low, low.high, exact.low), of(high.low, high.high, exact.high)};
+  return {words, bits_of(exact) == 0xffff};
 #endif
 }
 
-bool any(const SixteenFlags& flags) {
 #ifdef TOM_VECTOR_LOADS
-  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(flags)) != 0;
+// The first or last eight of sixteen words as numbers, those equal to `other` from elsewhere.
+template <bool last>
+Eight widened(const Sixteen& words, std::uint32_t other, const Eight& elsewhere) {
+#ifdef TOM_AVX512
+  const auto in_one = reinterpret_cast<__m512i>(words);
+  const auto missing =
+      _mm512_cmpeq_epi32_mask(in_one, _mm512_set1_epi32(static_cast<int>(other))) >> (last ? 8 : 0);
+  const __m256 floats = _mm512_extractf32x8_ps(reinterpret_cast<__m512>(words), last ? 1 : 0);
+  return _mm512_mask_mov_pd(_mm512_cvtps_pd(floats), static_cast<__mmask8>(missing), elsewhere);
 #else
-  bool any = false;
-  for (std::size_t i = 0; i < kBlock; ++i) any = any || flags[i] != 0;
-  return any;
+  using FourFlags [[gnu::vector_size(16)]] = std::int32_t;
+  const auto numbers = [other](const auto& of_four, const Doubles& there) {
+    const auto missing = __builtin_convertvector(FourFlags(of_four == other), Flags);
+    return missing ? there : __builtin_convertvector(reinterpret_cast<Floats>(of_four), Doubles);
+  };
+  const HalfWords& half = last ? words.high : words.low;
+  return {numbers(__builtin_shufflevector(half, half, 0, 1, 2, 3), elsewhere.low),
+          numbers(__builtin_shufflevector(half, half, 4, 5, 6, 7), elsewhere.high)};
 #endif
 }
-
-// The words whose bit is set, and `other` elsewhere.
-Sixteen choose(unsigned bits, const Sixteen& words, std::uint32_t other) {
-#ifdef TOM_VECTOR_LOADS
-  return reinterpret_cast<Sixteen>(_mm512_mask_mov_epi32(_mm512_set1_epi32(static_cast<int>(other)),
-                                                         static_cast<__mmask16>(bits),
-                                                         reinterpret_cast<__m512i>(words)));
-#else
-  Sixteen chosen = words;
-  for (std::size_t i = 0; i < kBlock; ++i) {
-    if ((bits >> i & 1) == 0) chosen[i] = other;
-  }
-  return chosen;
 #endif
-}
 
 }  // namespace
 
@@ -140,62 +180,60 @@ void Leaves::store_if_unset(std::size_t slot, double weight) {
 // bad, is -0.0, or equals a subnormal float32, for which the caller looks at each.
 std::size_t Leaves::assign_whole_nodes(std::span<const float> weights, const Level& sums) {
   const std::size_t full = weights.size() / kAtOnce * kAtOnce;
-  EightFlags good = ~EightFlags{};
-  Sixteen smallest = ~Sixteen{};
+  EightFlags good = up_to(0.0, Eight{});
+  Sixteen smallest = less_one(Sixteen{});
   for (std::size_t at = 0; at < full; at += kAtOnce) {
-    std::array<Sixteen, kFan> words;
-    std::memcpy(&words, weights.data() + at, sizeof words);
     std::array<Eight, kFan> pairs;
-    Sixteen least = words[0];
-    for (std::size_t i = 0; i < kFan; ++i) {
-      store_line(words[i], leaves_.data() + at + i * kBlock);
-      pairs[i] = scaled_even(words[i], kWithSign) + scaled_odd(words[i], kWithSign);
-      least = smaller(words[i], least);
+    Sixteen least = less_one(Sixteen{});
+    for (std::size_t first = 0; first < kFan; first += kLoaded) {
+      std::array<Sixteen, kLoaded> words;
+      for (std::size_t i = 0; i < kLoaded; ++i) {
+        words[i] = load_vector<Sixteen>(weights.data() + at + (first + i) * kBlock);
+      }
+      for (std::size_t i = 0; i < kLoaded; ++i) {
+        store_line(words[i], leaves_.data() + at + (first + i) * kBlock);
+        pairs[first + i] = scaled_even(words[i], kWithSign) + scaled_odd(words[i], kWithSign);
+        least = smaller(words[i], least);
+      }
     }
     const Eight totals = block_sums(pairs);
-    good &= totals < kGoodScaled;
+    good = good & up_to(kMaxScaled, totals);
     sums.set(at / kAtOnce, totals * kScale);
-    if (any(least < kNormalFrom)) {
-      for (const Sixteen& w : words) smallest = smaller(less_one(w), smallest);
+    if (any_below(least, kNormalFrom)) {
+      for (std::size_t i = 0; i < kFan; ++i) {
+        const auto words = load_vector<Sixteen>(leaves_.data() + at + i * kBlock);
+        smallest = smaller(less_one(words), smallest);
+      }
     }
   }
-  return all(good) && !any(smallest < kNormalFrom - 1) ? full : 0;
+  return all(good) && !any_below(smallest, kNormalFrom - 1) ? full : 0;
 }
 
 std::size_t Leaves::assign_whole_nodes(std::span<const double> weights, const Level& sums) {
   const std::size_t full = weights.size() / kAtOnce * kAtOnce;
-  EightWords signs = {};
-  EightFlags good = ~EightFlags{};
-  Sixteen smallest = ~Sixteen{};
+  EightFlags good = up_to(0.0, Eight{}), signs = {};
+  Sixteen smallest = less_one(Sixteen{});
   for (std::size_t at = 0; at < full; at += kAtOnce) {
     std::array<Eight, kFan> pairs;
     for (std::size_t i = 0; i < kFan; ++i) {
       const std::size_t slot = at + i * kBlock;
-      Eight low, high;
-      std::memcpy(&low, weights.data() + slot, sizeof low);
-      std::memcpy(&high, weights.data() + slot + 8, sizeof high);
-      signs |= reinterpret_cast<EightWords>(low) | reinterpret_cast<EightWords>(high);
-      const EightFloats narrow_low = narrowed(low), narrow_high = narrowed(high);
-      const unsigned exact = equal(widened(narrow_low), low) | equal(widened(narrow_high), high)
-                                                                   << 8;
-      const auto both = __builtin_shufflevector(narrow_low, narrow_high, 0, 1, 2, 3, 4, 5, 6, 7, 8,
-                                                9, 10, 11, 12, 13, 14, 15);
-      const Sixteen words = choose(exact, reinterpret_cast<Sixteen>(both), kWide);
-      if (exact != 0xffff) {
-        std::memcpy(wide_.data() + slot, &low, sizeof low);
-        std::memcpy(wide_.data() + slot + 8, &high, sizeof high);
+      const auto low = load_vector<Eight>(weights.data() + slot);
+      const auto high = load_vector<Eight>(weights.data() + slot + kBlock / 2);
+      signs = signs | negative(low) | negative(high);
+      const auto [words, exact] = narrowed(low, high, kWide);
+      if (!exact) {
+        store_vector(wide_.data() + slot, low);
+        store_vector(wide_.data() + slot + kBlock / 2, high);
       }
       smallest = smaller(less_one(words), smallest);
       store_line(words, leaves_.data() + slot);
       pairs[i] = even_of(low, high) + odd_of(low, high);
     }
     const Eight totals = block_sums(pairs);
-    good &= totals <= kMaxWeight;
+    good = good & up_to(kMaxWeight, totals);
     sums.set(at / kAtOnce, totals);
   }
-  const bool usual =
-      all(good & (reinterpret_cast<EightFlags>(signs) >= 0)) && !any(smallest < kNormalFrom - 1);
-  return usual ? full : 0;
+  return all(good) && !any(signs) && !any_below(smallest, kNormalFrom - 1) ? full : 0;
 }
 
 template <class T>
@@ -211,12 +249,12 @@ bool Leaves::assign(std::span<const T> weights, std::size_t used, const Level& s
     if (wide_[slot] != 0.0) wide_[slot] = 0.0;  // (looks first, as it may never have been touched)
   }
   for (std::size_t node = done / kAtOnce; node * kAtOnce < used; ++node) {
-    Eight totals = {};
+    std::array<double, kFan> totals = {};
     for (std::size_t i = 0; i < kFan; ++i) {
       const std::size_t block = node * kFan + i;
       if (block * kBlock < used) totals[i] = sum(block);
     }
-    sums.set(node, totals);
+    sums.set(node, load_vector<Eight>(totals.data()));
   }
   return true;
 }
@@ -224,25 +262,24 @@ bool Leaves::assign(std::span<const T> weights, std::size_t used, const Level& s
 template bool Leaves::assign(std::span<const float>, std::size_t, const Level&);
 template bool Leaves::assign(std::span<const double>, std::size_t, const Level&);
 
-#ifdef TOM_VECTOR_LOADS
-
 inline Leaves::Block Leaves::load_block(std::size_t block) const {
-  const __m512i words = relaxed_sixteen(leaves_.data() + block * kBlock);
-  const unsigned positive = _mm512_cmpgt_epi32_mask(words, _mm512_setzero_si512());
-  const unsigned wide = _mm512_cmpeq_epi32_mask(words, _mm512_set1_epi32(kWide));
-  if (!wide) {
-    const auto of = reinterpret_cast<Sixteen>(words);
-    return {scaled_even(of, kWithoutSign), scaled_odd(of, kWithoutSign), 1 / kScale, kScale,
-            positive};
+#ifdef TOM_VECTOR_LOADS
+  const auto words = relaxed_vector<Sixteen>(leaves_.data() + block * kBlock);
+  if (!any_equal(words, kWide)) {
+    return {scaled_even(words, kWithoutSign), scaled_odd(words, kWithoutSign), 1 / kScale, kScale};
   }
   std::atomic_thread_fence(std::memory_order_acquire);
   const double* const from = wide_.data() + block * kBlock;
-  const __m512 narrow = _mm512_castsi512_ps(words);
-  const Eight low = _mm512_mask_mov_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(narrow)),
-                                       static_cast<__mmask8>(wide), relaxed_eight(from));
-  const Eight high = _mm512_mask_mov_pd(_mm512_cvtps_pd(_mm512_extractf32x8_ps(narrow, 1)),
-                                        static_cast<__mmask8>(wide >> 8), relaxed_eight(from + 8));
-  return {even_of(low, high), odd_of(low, high), 1.0, 1.0, positive};
+  const Eight low = widened<false>(words, kWide, relaxed_vector<Eight>(from));
+  const Eight high = widened<true>(words, kWide, relaxed_vector<Eight>(from + kBlock / 2));
+  return {even_of(low, high), odd_of(low, high), 1.0, 1.0};
+#else
+  std::array<double, kBlock / 2> even, odd;
+  for (std::size_t i = 0; i < kBlock; ++i) {
+    (i % 2 == 0 ? even : odd)[i / 2] = load(block * kBlock + i);
+  }
+  return {load_vector<Eight>(even.data()), load_vector<Eight>(odd.data()), 1.0, 1.0};
+#endif
 }
 
 double Leaves::sum(std::size_t block) const {
@@ -254,29 +291,9 @@ double Leaves::sum(std::size_t block) const {
 // and after.)
 inline std::int64_t Leaves::find_in_block(std::size_t block, double target) const {
   const Block w = load_block(block);
-  const std::size_t i = covering(w.even, w.odd, w.positive, target * w.scale);
+  const std::size_t i = covering(w.even, w.odd, target * w.scale);
   return i < kBlock ? static_cast<std::int64_t>(block * kBlock + i) : -1;
 }
-
-#else
-
-double Leaves::sum(std::size_t block) const {
-  Eight pairs;
-  for (std::size_t i = 0; i < 8; ++i) {
-    const std::size_t slot = block * kBlock + 2 * i;
-    pairs[i] = load(slot) + load(slot + 1);
-  }
-  return block_sum(pairs);
-}
-
-inline std::int64_t Leaves::find_in_block(std::size_t block, double target) const {
-  std::array<double, kBlock> w;
-  for (std::size_t i = 0; i < kBlock; ++i) w[i] = load(block * kBlock + i);
-  const std::size_t i = covering(w, target);
-  return i < kBlock ? static_cast<std::int64_t>(block * kBlock + i) : -1;
-}
-
-#endif
 
 void Leaves::find(std::span<const std::size_t> blocks, const double* targets,
                   std::int64_t* slots) const {

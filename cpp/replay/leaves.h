@@ -22,7 +22,7 @@
 #include <cstdint>
 #include <span>
 
-#include "replay/sums.h"
+#include "replay/node.h"
 #include "replay/zeroed_array.h"
 
 namespace tom::replay {
@@ -71,16 +71,13 @@ class Leaves {
   static std::uint32_t word_for(double weight);
   std::size_t assign_whole_nodes(std::span<const float> weights, const Level& sums);
   std::size_t assign_whole_nodes(std::span<const double> weights, const Level& sums);
-#ifdef TOM_VECTOR_LOADS
   // Weights w_0, w_2, ... and w_1, w_3, ..., all multiplied by a power of two; that and its
-  // inverse; and bits that tell which weights are positive.
+  // inverse.
   struct Block {
     Eight even, odd;
     double scale, inverse;
-    unsigned positive;
   };
   Block load_block(std::size_t block) const;
-#endif
   std::int64_t find_in_block(std::size_t block, double target) const;
 
   ZeroedArray<std::uint32_t> leaves_;

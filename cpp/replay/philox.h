@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "replay/sums.h"
+#include "replay/vectors.h"
 
 namespace tom::replay {
 
@@ -28,7 +28,7 @@ inline std::array<std::uint64_t, 2> philox2x64(std::uint64_t key, std::uint64_t 
   return {counter0, counter1};
 }
 
-#ifdef TOM_VECTOR_LOADS
+#ifdef TOM_AVX512
 inline constexpr std::size_t kPhiloxTogether = 32;
 
 // The blocks of 32 successive counters, one after the other, in four vectors whose multiplications
@@ -78,7 +78,7 @@ class DrawStream {
   // 64 random bits for each of the draws first, first + 1, ..., first + n - 1.
   void fill(std::uint64_t first, std::uint64_t n, std::uint64_t* words) const {
     std::uint64_t i = 0;
-#ifdef TOM_VECTOR_LOADS
+#ifdef TOM_AVX512
     if (first % 2 == 0) {
       for (; i + 2 * kPhiloxTogether <= n; i += 2 * kPhiloxTogether) {
         philox2x64_together(seed_, (first + i) / 2, call_, words + i);
@@ -101,9 +101,9 @@ class DrawStream {
   std::uint64_t call_;
 };
 
-// [0, 1) in steps of 2^-53.
+// [0, 1) in steps of 2^-53. (Only AVX-512 converts unsigned words in one step.)
 inline double unit_interval(std::uint64_t word) {
-  return static_cast<double>(word >> 11) * 0x1p-53;
+  return static_cast<double>(static_cast<std::int64_t>(word >> 11)) * 0x1p-53;
 }
 
 }  // namespace tom::replay

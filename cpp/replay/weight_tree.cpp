@@ -221,9 +221,9 @@ inline void WeightTree::descend(std::size_t level, std::span<std::size_t> nodes,
   const std::size_t last = sizes_[level] - 1;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     Node& node = of_level[nodes[i]];
-    const std::size_t child = last_at_most(node, bits(rests[i]));
+    const std::size_t child = last_at_most(node, rests[i]);
     nodes[i] = std::min(nodes[i] * kFan + child, last);
-    rests[i] -= std::bit_cast<double>(relaxed_bits(node.before[child]));
+    rests[i] -= relaxed(node.before[child]);
     prefetch(nodes[i]);
   }
 }

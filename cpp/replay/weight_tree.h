@@ -35,7 +35,7 @@
 #include <vector>
 
 #include "replay/leaves.h"
-#include "replay/sums.h"
+#include "replay/node.h"
 #include "replay/zeroed_array.h"
 
 namespace tom::replay {

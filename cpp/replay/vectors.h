@@ -1,0 +1,159 @@
+// Vectors of eight doubles or words and of sixteen half words: one register of AVX-512, two halves
+// elsewhere. (GCC takes a vector apart, number by number, where it is shuffled and no register is
+// as wide.)
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#define TOM_AVX512
+#elif defined(__AVX2__)
+#define TOM_AVX2
+#endif
+#if defined(TOM_AVX512) || defined(TOM_AVX2)
+#include <immintrin.h>
+#endif
+
+// Shared memory is loaded in whole vectors, unless a checker has to see each access.
+#if (defined(TOM_AVX512) || defined(TOM_AVX2)) && !defined(__SANITIZE_THREAD__) && \
+    !defined(TOM_INTERLEAVE)
+#define TOM_VECTOR_LOADS
+#endif
+
+namespace tom::replay {
+
+#ifdef TOM_AVX512
+inline constexpr std::size_t kRegister = 64;  // bytes
+#else
+inline constexpr std::size_t kRegister = 32;
+#endif
+using Doubles [[gnu::vector_size(kRegister)]] = double;
+using Words [[gnu::vector_size(kRegister)]] = std::uint64_t;
+using Flags [[gnu::vector_size(kRegister)]] = std::int64_t;  // what a comparison of doubles gives
+using HalfWords [[gnu::vector_size(kRegister)]] = std::uint32_t;
+using HalfFlags [[gnu::vector_size(kRegister)]] = std::int32_t;  // and one of half words
+using Four [[gnu::vector_size(32)]] = double;
+
+template <class V>
+struct Halves {
+  V low, high;
+};
+
+#ifdef TOM_AVX512
+
+template <class V>
+using Wide = V;
+
+// f of each register's share of vectors.
+template <class F, class... V>
+auto by_register(const F& f, const V&... v) {
+  return f(v...);
+}
+
+// Bit i tells whether flag i is set, of which the sign is looked at.
+inline unsigned bits_of(const Flags& flags) {
+  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(flags));
+}
+inline unsigned bits_of(const HalfFlags& flags) {
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(flags));
+}
+
+#else
+
+template <class V>
+using Wide = Halves<V>;
+
+template <class F, class... V>
+auto by_register(const F& f, const Halves<V>&... v) {
+  return Halves<decltype(f(v.low...))>{f(v.low...), f(v.high...)};
+}
+
+template <class V>
+Halves<V> operator+(const Halves<V>& a, const Halves<V>& b) {
+  return {a.low + b.low, a.high + b.high};
+}
+template <class V>
+Halves<V> operator+(const Halves<V>& a, double b) {
+  return {a.low + b, a.high + b};
+}
+template <class V>
+Halves<V> operator*(const Halves<V>& a, double b) {
+  return {a.low * b, a.high * b};
+}
+template <class V>
+Halves<V> operator&(const Halves<V>& a, const Halves<V>& b) {
+  return {a.low & b.low, a.high & b.high};
+}
+template <class V>
+Halves<V> operator|(const Halves<V>& a, const Halves<V>& b) {
+  return {a.low | b.low, a.high | b.high};
+}
+
+inline unsigned bits_of(const Halves<Flags>& flags) {
+#ifdef TOM_AVX2
+  const auto bits = [](const Flags& f) {
+    return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<__m256d>(f)));
+  };
+  return bits(flags.low) | bits(flags.high) << 4;
+#else
+  unsigned bits = 0;
+  for (int i = 0; i < 4; ++i) {
+    bits |= unsigned{flags.low[i] < 0} << i | unsigned{flags.high[i] < 0} << (4 + i);
+  }
+  return bits;
+#endif
+}
+inline unsigned bits_of(const Halves<HalfFlags>& flags) {
+#ifdef TOM_AVX2
+  const auto bits = [](const HalfFlags& f) {
+    return static_cast<unsigned>(_mm256_movemask_ps(reinterpret_cast<__m256>(f)));
+  };
+  return bits(flags.low) | bits(flags.high) << 8;
+#else
+  unsigned bits = 0;
+  for (int i = 0; i < 8; ++i) {
+    bits |= unsigned{flags.low[i] < 0} << i | unsigned{flags.high[i] < 0} << (8 + i);
+  }
+  return bits;
+#endif
+}
+
+#endif
+
+// From and to memory of any alignment that no other thread writes meanwhile. (Register by register:
+// GCC copies the halves together in smaller pieces, and then waits for them to be in memory.)
+template <class V, class T>
+V load_vector(const T* from) {
+  V v;
+#ifdef TOM_AVX512
+  std::memcpy(&v, from, sizeof v);
+#else
+  std::memcpy(&v.low, from, sizeof v.low);
+  std::memcpy(&v.high, reinterpret_cast<const char*>(from) + sizeof v.low, sizeof v.high);
+#endif
+  return v;
+}
+template <class T, class V>
+void store_vector(T* to, const V& v) {
+#ifdef TOM_AVX512
+  std::memcpy(to, &v, sizeof v);
+#else
+  std::memcpy(to, &v.low, sizeof v.low);
+  std::memcpy(reinterpret_cast<char*>(to) + sizeof v.low, &v.high, sizeof v.high);
+#endif
+}
+
+using Eight = Wide<Doubles>;
+using EightWords = Wide<Words>;
+using EightFlags = Wide<Flags>;
+using Sixteen = Wide<HalfWords>;
+using SixteenFlags = Wide<HalfFlags>;
+
+template <class V>
+bool any(const V& flags) {
+  return bits_of(flags) != 0;
+}
+
+}  // namespace tom::replay
