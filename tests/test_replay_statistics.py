@@ -108,6 +108,13 @@ def test_one_positive_weight_among_a_million() -> None:
         assert (weighted(w).draw(10_000) == slot).all()
 
 
+def test_draws_follow_weights_of_which_the_sum_is_barely_normal() -> None:
+    """Slots per unit of weight, which many draws multiply by, would be infinite."""
+    w = np.full(20_000, 1.2e-311)
+    w[::3] *= 2
+    assert p_value(weighted(w).draw(DRAWS).numpy(), w) > LEVEL
+
+
 @pytest.mark.parametrize("w", [5e-324, 1e-310])
 def test_a_subnormal_sum_counts_as_zero(w: float) -> None:
     buffer = weighted([w, 0.0])

@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -76,7 +77,7 @@ def published(env: str) -> tuple[list[float], list[float], list[float]]:
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """One line per algorithm and seed, and the published mean with its standard deviation."""
+    """Each algorithm's mean over its seeds, the seeds, and the published mean and deviation."""
     import matplotlib
 
     env = rows[0]["env"]
@@ -87,23 +88,28 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     steps, means, stds = published(env)
     axes.errorbar(
         steps, means, stds, color=GREY, marker="s", markersize=4, capsize=3, linewidth=1.1,
-        linestyle=(0, (5, 2)), label="MBPO, published: mean ± std of 5 seeds",
+        linestyle=(0, (5, 2)), label="MBPO, published: mean ± std, 5 seeds",
     )  # fmt: skip
-    for algorithm, seed, updates in sorted(
-        {(row["algorithm"], row["seed"], row["updates_per_step"]) for row in rows}
-    ):
-        points = [
-            (int(row["step"]), float(row["mean_reward"]))
-            for row in rows
-            if (row["algorithm"], row["seed"]) == (algorithm, seed)
-        ]
-        label = f"{algorithm.upper()}, seed {seed}, {updates} updates per step"
-        axes.plot(*zip(*points, strict=True), color=COLOURS[algorithm], linewidth=1.8, label=label)
+    groups: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
+    for row in rows:
+        seeds = groups.setdefault((row["algorithm"], row["updates_per_step"]), {})
+        seeds.setdefault(row["seed"], {})[int(row["step"])] = float(row["mean_reward"])
+    for (algorithm, _), seeds in sorted(groups.items()):
+        several, colour = len(seeds) > 1, COLOURS[algorithm]
+        which = f"{len(seeds)} seeds and their mean" if several else f"seed {min(seeds)}"
+        for returns in seeds.values() if several else ():
+            points = zip(*sorted(returns.items()), strict=True)
+            axes.plot(*points, color=colour, linewidth=0.7, alpha=0.5)
+        common = sorted(set.intersection(*(set(returns) for returns in seeds.values())))
+        mean = [fmean(returns[step] for returns in seeds.values()) for step in common]
+        label = f"{algorithm.upper()}, {which}"
+        axes.plot(common, mean, color=colour, linewidth=1.8, label=label)
     axes.set_xlim(0, last * 1.03)
     shown = [m + s for t, m, s in zip(steps, means, stds, strict=True) if t <= last * 1.03]
-    returns = [float(row["mean_reward"]) for row in rows]
-    axes.set_ylim(min(0.0, 1.05 * min(returns)), 1.05 * max(shown + returns))
-    axes.set_title(env)
+    every = [float(row["mean_reward"]) for row in rows]
+    axes.set_ylim(min(0.0, 1.05 * min(every)), 1.05 * max(shown + every))
+    updates_per_step = " or ".join(str(n) for n in sorted({updates for _, updates in groups}))
+    axes.set_title(f"{env}, {updates_per_step} updates per step")
     axes.set_xlabel("environment steps")
     axes.set_ylabel("mean return of 10 episodes")
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")

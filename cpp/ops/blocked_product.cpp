@@ -19,18 +19,18 @@ namespace {
 
 using at::vec::Vectorized;
 
-// A tile of the result has up to 12 rows of two vectors, which are 24 of AVX-512's 32 registers, or
-// up to 6 rows, which are 12 of AVX2's 16. That leaves two registers for b and some for a, and from
-// four rows on there are the chains that two multiply-add units must be fed with.
-#if defined(CPU_CAPABILITY_AVX512)
-constexpr bool kCompiled = true;
-constexpr int64_t kTileRows = 12;
-#else
-#ifdef CPU_CAPABILITY_AVX2
+#if defined(CPU_CAPABILITY_AVX512) || defined(CPU_CAPABILITY_AVX2)
 constexpr bool kCompiled = true;
 #else
 constexpr bool kCompiled = false;
 #endif
+
+// A tile of the result has up to 12 rows of two vectors, which are 24 of AVX-512's 32 registers, or
+// up to 6 rows, which are 12 of AVX2's 16. That leaves two registers for b and some for a, and from
+// four rows on there are the chains that two multiply-add units must be fed with.
+#ifdef CPU_CAPABILITY_AVX512
+constexpr int64_t kTileRows = 12;
+#else
 constexpr int64_t kTileRows = 6;
 #endif
 constexpr int64_t kTileVectors = 2;

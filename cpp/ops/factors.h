@@ -12,6 +12,25 @@
 
 namespace tom {
 
+/// to [columns, width] takes from [rows, columns] turned over, whose rows are `stride` apart.
+inline void transpose(const float* from, int64_t stride, float* to, int64_t width, int64_t rows,
+                      int64_t columns) {
+#ifdef CPU_CAPABILITY_AVX2
+  constexpr int64_t kSide = 8;  // of what ATen turns over in registers; the rest it does one by one
+  const int64_t whole_rows = rows / kSide * kSide, whole_columns = columns / kSide * kSide;
+  for (int64_t i = 0; i < whole_rows; i += kSide) {
+    for (int64_t j = 0; j < whole_columns; j += kSide) {
+      at::vec::transpose_mxn<float, kSide, kSide>(from + i * stride + j, stride, to + j * width + i,
+                                                  width);
+    }
+  }
+  at::vec::transpose_mxn<float>(from + whole_columns, stride, to + whole_columns * width, width,
+                                whole_rows, columns - whole_columns);
+  from += whole_rows * stride, to += whole_rows, rows -= whole_rows;
+#endif
+  at::vec::transpose_mxn<float>(from, stride, to, width, rows, columns);
+}
+
 /// float32 and float64: a word is one number, and a multiply-add takes one step in k.
 template <typename T>
 struct Factor {
@@ -38,7 +57,7 @@ struct Factor {
     }
     if (n < width) std::fill_n(to, k * width, T(0));
     if constexpr (std::is_same_v<T, float>) {
-      if (b.row == 1) return at::vec::transpose_mxn<float>(b.data, b.column, to, width, n, k);
+      if (b.row == 1) return transpose(b.data, b.column, to, width, n, k);
     }
     for (int64_t j = 0; j < n; ++j) {
       for (int64_t i = 0; i < k; ++i) to[i * width + j] = *b.at(i, j);

@@ -21,7 +21,9 @@ std::size_t count_at_most(const double* before, double target) {
 GuideTable::GuideTable(const WeightTree& tree, double total)
     : tree_(tree), before_(tree.nodes() + kStep), first_(std::bit_ceil(tree.nodes()) + 1) {
   const std::size_t parts = first_.size() - 1, nodes = tree.nodes();
-  parts_per_weight_ = static_cast<double>(parts) / total;
+  // (Finite however small the total is, so that a target's part is a number.)
+  parts_per_weight_ =
+      std::min(static_cast<double>(parts) / total, std::numeric_limits<double>::max());
   double sum = 0.0;
   std::size_t part = 0;
   for (std::size_t node = 0; node < nodes; ++node) {

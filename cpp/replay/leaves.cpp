@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <limits>
 
 namespace tom::replay {
 namespace {
 
 constexpr double kSmallestNormal = std::numeric_limits<float>::min();
+constexpr double kSmallest = std::numeric_limits<double>::denorm_min();
 constexpr std::uint32_t kNormalFrom = 0x00800000;  // the bits of float32 numbers
 constexpr std::size_t kAtOnce = kFan * kBlock;     // leaves below a node
 constexpr std::size_t kAhead = 512;                // leaves between the prefetch and the store
@@ -51,28 +51,21 @@ Sixteen smaller(const Sixteen& a, const Sixteen& b) {
   return by_register([](const HalfWords& x, const HalfWords& y) { return x < y ? x : y; }, a, b);
 }
 
-// One less, which makes of 0 the largest word.
+// One less, which makes of 0 the largest word, with all bits set.
 Sixteen less_one(const Sixteen& words) {
   return by_register([](const HalfWords& w) { return w - 1U; }, words);
-}
-
-bool any_equal(const Sixteen& words, std::uint32_t other) {
-#ifdef TOM_AVX512
-  return _mm512_cmpeq_epi32_mask(reinterpret_cast<__m512i>(words),
-                                 _mm512_set1_epi32(static_cast<int>(other))) != 0;
-#else
-  return any(by_register([other](const HalfWords& w) { return w == other; }, words));
-#endif
 }
 
 bool any_below(const Sixteen& words, std::uint32_t limit) {
   return any(by_register([limit](const HalfWords& w) { return w < limit; }, words));
 }
 
+Sixteen largest_words() { return less_one(Sixteen{}); }
+
 EightFlags up_to(double limit, const Eight& v) {
   return by_register([limit](const Doubles& d) { return d <= limit; }, v);
 }
-bool all(const EightFlags& flags) { return bits_of(flags) == 0xff; }
+EightFlags all_set() { return up_to(0.0, Eight{}); }
 
 EightFlags negative(const Eight& v) {  // -0.0 too
   return by_register([](const Doubles& d) { return reinterpret_cast<Flags>(d); }, v);
@@ -106,24 +99,37 @@ Narrowed narrowed(const Eight& low, const Eight& high, std::uint32_t other) {
                             static_cast<__mmask16>(bits), _mm512_castps_si512(both));
   return {reinterpret_cast<Sixteen>(words), bits == 0xffff};
 #else
-  SixteenFlags exact;
-  const auto of = [other](const Doubles& a, const Doubles& b, HalfFlags& same) -> HalfWords {
+  struct Half {
+    HalfWords words;
+    HalfFlags exact;
+  };
+  const auto of = [other](const Doubles& a, const Doubles& b) -> Half {
     const auto narrow_a = __builtin_convertvector(a, Floats);
     const auto narrow_b = __builtin_convertvector(b, Floats);
     const auto same_a =
         reinterpret_cast<HalfFlags>(__builtin_convertvector(narrow_a, Doubles) == a);
     const auto same_b =
         reinterpret_cast<HalfFlags>(__builtin_convertvector(narrow_b, Doubles) == b);
-    same = __builtin_shufflevector(same_a, same_b, 0, 2, 4, 6, 8, 10, 12, 14);
+    const auto same = __builtin_shufflevector(same_a, same_b, 0, 2, 4, 6, 8, 10, 12, 14);
     const auto both = __builtin_shufflevector(narrow_a, narrow_b, 0, 1, 2, 3, 4, 5, 6, 7);
-    return same ? reinterpret_cast<HalfWords>(both) : other;
+    return {same ? reinterpret_cast<HalfWords>(both) : other, same};
   };
-  const Sixteen words{of(low.low, low.high, exact.low), of(high.low, high.high, exact.high)};
-  return {words, bits_of(exact) == 0xffff};
+  const Half of_low = of(low.low, low.high), of_high = of(high.low, high.high);
+  return {{of_low.words, of_high.words}, all(SixteenFlags{of_low.exact, of_high.exact})};
 #endif
 }
 
 #ifdef TOM_VECTOR_LOADS
+// (GCC 12 turns a mask into flags and back where it is left to compare AVX-512's vectors.)
+bool any_equal(const Sixteen& words, std::uint32_t other) {
+#ifdef TOM_AVX512
+  return _mm512_cmpeq_epi32_mask(reinterpret_cast<__m512i>(words),
+                                 _mm512_set1_epi32(static_cast<int>(other))) != 0;
+#else
+  return any(by_register([other](const HalfWords& w) { return w == other; }, words));
+#endif
+}
+
 // The first or last eight of sixteen words as numbers, those equal to `other` from elsewhere.
 template <bool last>
 Eight widened(const Sixteen& words, std::uint32_t other, const Eight& elsewhere) {
@@ -180,11 +186,11 @@ void Leaves::store_if_unset(std::size_t slot, double weight) {
 // bad, is -0.0, or equals a subnormal float32, for which the caller looks at each.
 std::size_t Leaves::assign_whole_nodes(std::span<const float> weights, const Level& sums) {
   const std::size_t full = weights.size() / kAtOnce * kAtOnce;
-  EightFlags good = up_to(0.0, Eight{});
-  Sixteen smallest = less_one(Sixteen{});
+  EightFlags good = all_set();
+  Sixteen smallest = largest_words();
   for (std::size_t at = 0; at < full; at += kAtOnce) {
     std::array<Eight, kFan> pairs;
-    Sixteen least = less_one(Sixteen{});
+    Sixteen least = largest_words();
     for (std::size_t first = 0; first < kFan; first += kLoaded) {
       std::array<Sixteen, kLoaded> words;
       for (std::size_t i = 0; i < kLoaded; ++i) {
@@ -200,7 +206,7 @@ std::size_t Leaves::assign_whole_nodes(std::span<const float> weights, const Lev
     good = good & up_to(kMaxScaled, totals);
     sums.set(at / kAtOnce, totals * kScale);
     if (any_below(least, kNormalFrom)) {
-      for (std::size_t i = 0; i < kFan; ++i) {
+      for (std::size_t i = 0; i < kFan; ++i) {  // (rare, and so not worth keeping the words for)
         const auto words = load_vector<Sixteen>(leaves_.data() + at + i * kBlock);
         smallest = smaller(less_one(words), smallest);
       }
@@ -211,8 +217,8 @@ std::size_t Leaves::assign_whole_nodes(std::span<const float> weights, const Lev
 
 std::size_t Leaves::assign_whole_nodes(std::span<const double> weights, const Level& sums) {
   const std::size_t full = weights.size() / kAtOnce * kAtOnce;
-  EightFlags good = up_to(0.0, Eight{}), signs = {};
-  Sixteen smallest = less_one(Sixteen{});
+  EightFlags good = all_set(), signs = {};
+  Sixteen smallest = largest_words();
   for (std::size_t at = 0; at < full; at += kAtOnce) {
     std::array<Eight, kFan> pairs;
     for (std::size_t i = 0; i < kFan; ++i) {
@@ -266,19 +272,20 @@ inline Leaves::Block Leaves::load_block(std::size_t block) const {
 #ifdef TOM_VECTOR_LOADS
   const auto words = relaxed_vector<Sixteen>(leaves_.data() + block * kBlock);
   if (!any_equal(words, kWide)) {
-    return {scaled_even(words, kWithoutSign), scaled_odd(words, kWithoutSign), 1 / kScale, kScale};
+    return {scaled_even(words, kWithoutSign), scaled_odd(words, kWithoutSign), 1 / kScale, kScale,
+            kSmallestNormal};
   }
   std::atomic_thread_fence(std::memory_order_acquire);
   const double* const from = wide_.data() + block * kBlock;
   const Eight low = widened<false>(words, kWide, relaxed_vector<Eight>(from));
   const Eight high = widened<true>(words, kWide, relaxed_vector<Eight>(from + kBlock / 2));
-  return {even_of(low, high), odd_of(low, high), 1.0, 1.0};
+  return {even_of(low, high), odd_of(low, high), 1.0, 1.0, kSmallest};
 #else
   std::array<double, kBlock / 2> even, odd;
   for (std::size_t i = 0; i < kBlock; ++i) {
     (i % 2 == 0 ? even : odd)[i / 2] = load(block * kBlock + i);
   }
-  return {load_vector<Eight>(even.data()), load_vector<Eight>(odd.data()), 1.0, 1.0};
+  return {load_vector<Eight>(even.data()), load_vector<Eight>(odd.data()), 1.0, 1.0, kSmallest};
 #endif
 }
 
@@ -287,18 +294,16 @@ double Leaves::sum(std::size_t block) const {
   return block_sum(w.even + w.odd) * w.inverse;
 }
 
-// (A target so small that it underflows when it is scaled is below every positive weight, before
-// and after.)
 inline std::int64_t Leaves::find_in_block(std::size_t block, double target) const {
   const Block w = load_block(block);
-  const std::size_t i = covering(w.even, w.odd, target * w.scale);
+  const std::size_t i = covering(w.even, w.odd, target >= w.least ? target * w.scale : 0.0);
   return i < kBlock ? static_cast<std::int64_t>(block * kBlock + i) : -1;
 }
 
 void Leaves::find(std::span<const std::size_t> blocks, const double* targets,
                   std::int64_t* slots) const {
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    slots[i] = find_in_block(blocks[i], targets[i] > 0.0 ? targets[i] : 0.0);
+    slots[i] = find_in_block(blocks[i], targets[i]);
   }
 }
 

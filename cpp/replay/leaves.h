@@ -72,10 +72,10 @@ class Leaves {
   std::size_t assign_whole_nodes(std::span<const float> weights, const Level& sums);
   std::size_t assign_whole_nodes(std::span<const double> weights, const Level& sums);
   // Weights w_0, w_2, ... and w_1, w_3, ..., all multiplied by a power of two; that and its
-  // inverse.
+  // inverse; and a positive number that no positive weight is below.
   struct Block {
     Eight even, odd;
-    double scale, inverse;
+    double scale, inverse, least;
   };
   Block load_block(std::size_t block) const;
   std::int64_t find_in_block(std::size_t block, double target) const;

@@ -124,20 +124,18 @@ struct Root {
   // targets at a time halve what may be their position.
   void search(double* targets, std::size_t* child, std::size_t n) const {
 #if defined(TOM_VECTOR_LOADS) && defined(TOM_AVX512)
-    const auto low = relaxed_vector<__m512i>(nodes[0].before.data());
-    const auto high = relaxed_vector<__m512i>(nodes[1].before.data());
+    const __m512d low = relaxed_vector<Eight>(nodes[0].before.data());
+    const __m512d high = relaxed_vector<Eight>(nodes[1].before.data());
     for (std::size_t at = 0; at < n; at += 8) {
       const __m512d target = _mm512_loadu_pd(targets + at);
       __m512i i = _mm512_setzero_si512();
 #pragma GCC unroll 4
       for (int step = 8; step > 0; step /= 2) {
         const __m512i next = _mm512_add_epi64(i, _mm512_set1_epi64(step));
-        const __m512i there = _mm512_permutex2var_epi64(low, next, high);
-        i = _mm512_mask_mov_epi64(i, _mm512_cmple_epu64_mask(there, _mm512_castpd_si512(target)),
-                                  next);
+        const __m512d there = _mm512_permutex2var_pd(low, next, high);
+        i = _mm512_mask_mov_epi64(i, _mm512_cmp_pd_mask(there, target, _CMP_LE_OQ), next);
       }
-      const __m512d left = _mm512_castsi512_pd(_mm512_permutex2var_epi64(low, i, high));
-      _mm512_storeu_pd(targets + at, target - left);
+      _mm512_storeu_pd(targets + at, target - _mm512_permutex2var_pd(low, i, high));
       _mm512_storeu_si512(child + at, i);
     }
 #elif defined(TOM_VECTOR_LOADS)

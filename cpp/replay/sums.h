@@ -5,8 +5,6 @@
 #include <array>
 #include <bit>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
 #include <type_traits>
 
 #include "replay/atomic.h"
@@ -43,11 +41,11 @@ void relaxed_vector(T* to, const Eight& value) {
 #else
 template <class V, class T>
 V relaxed_vector(const T* from) {
-  V v;
   const auto* const halves = reinterpret_cast<const __m256i_u*>(from);
-  asm("vmovdqa %1, %0" : "=x"(v.low) : "m"(halves[0]));
-  asm("vmovdqa %1, %0" : "=x"(v.high) : "m"(halves[1]));
-  return v;
+  decltype(V::low) low, high;
+  asm("vmovdqa %1, %0" : "=x"(low) : "m"(halves[0]));
+  asm("vmovdqa %1, %0" : "=x"(high) : "m"(halves[1]));
+  return {low, high};
 }
 template <class T>
 void relaxed_vector(T* to, const Eight& value) {

@@ -41,6 +41,27 @@ struct Halves {
   V low, high;
 };
 
+// Bit i tells whether flag i is set, of which the sign is looked at.
+template <class V>
+unsigned bits_of(const V& flags) {
+  constexpr std::size_t kFlags = sizeof flags / sizeof flags[0];
+  unsigned bits = 0;
+#if defined(TOM_AVX512)
+  const auto all = reinterpret_cast<__m512i>(flags);
+  bits = kFlags == 8 ? _mm512_movepi64_mask(all) : _mm512_movepi32_mask(all);
+#elif defined(TOM_AVX2)
+  bits = static_cast<unsigned>(kFlags == 4 ? _mm256_movemask_pd(reinterpret_cast<__m256d>(flags))
+                                           : _mm256_movemask_ps(reinterpret_cast<__m256>(flags)));
+#else
+  for (std::size_t i = 0; i < kFlags; ++i) bits |= unsigned{flags[i] < 0} << i;
+#endif
+  return bits;
+}
+template <class V>
+unsigned bits_of(const Halves<V>& flags) {
+  return bits_of(flags.low) | bits_of(flags.high) << sizeof flags.low / sizeof flags.low[0];
+}
+
 #ifdef TOM_AVX512
 
 template <class V>
@@ -50,14 +71,6 @@ using Wide = V;
 template <class F, class... V>
 auto by_register(const F& f, const V&... v) {
   return f(v...);
-}
-
-// Bit i tells whether flag i is set, of which the sign is looked at.
-inline unsigned bits_of(const Flags& flags) {
-  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(flags));
-}
-inline unsigned bits_of(const HalfFlags& flags) {
-  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(flags));
 }
 
 #else
@@ -91,38 +104,9 @@ Halves<V> operator|(const Halves<V>& a, const Halves<V>& b) {
   return {a.low | b.low, a.high | b.high};
 }
 
-inline unsigned bits_of(const Halves<Flags>& flags) {
-#ifdef TOM_AVX2
-  const auto bits = [](const Flags& f) {
-    return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<__m256d>(f)));
-  };
-  return bits(flags.low) | bits(flags.high) << 4;
-#else
-  unsigned bits = 0;
-  for (int i = 0; i < 4; ++i) {
-    bits |= unsigned{flags.low[i] < 0} << i | unsigned{flags.high[i] < 0} << (4 + i);
-  }
-  return bits;
-#endif
-}
-inline unsigned bits_of(const Halves<HalfFlags>& flags) {
-#ifdef TOM_AVX2
-  const auto bits = [](const HalfFlags& f) {
-    return static_cast<unsigned>(_mm256_movemask_ps(reinterpret_cast<__m256>(f)));
-  };
-  return bits(flags.low) | bits(flags.high) << 8;
-#else
-  unsigned bits = 0;
-  for (int i = 0; i < 8; ++i) {
-    bits |= unsigned{flags.low[i] < 0} << i | unsigned{flags.high[i] < 0} << (8 + i);
-  }
-  return bits;
-#endif
-}
-
 #endif
 
-// From and to memory of any alignment that no other thread writes meanwhile. (Register by register:
+// From and to memory of any alignment that no other thread uses meanwhile. (Register by register:
 // GCC copies the halves together in smaller pieces, and then waits for them to be in memory.)
 template <class V, class T>
 V load_vector(const T* from) {
@@ -155,5 +139,7 @@ template <class V>
 bool any(const V& flags) {
   return bits_of(flags) != 0;
 }
+inline bool all(const EightFlags& flags) { return bits_of(flags) == 0xff; }
+inline bool all(const SixteenFlags& flags) { return bits_of(flags) == 0xffff; }
 
 }  // namespace tom::replay

@@ -1,9 +1,11 @@
 // Prints one number made from what a buffer draws and sums, for weights of every kind. It has to be
 // the same whatever instructions the library was compiled for.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <random>
 #include <span>
 #include <vector>
@@ -28,22 +30,40 @@ class Digest {  // FNV-1a
   std::uint64_t value_ = 0xcbf29ce484222325;
 };
 
-enum class Kind { floats, sparse, doubles, subnormal, mixed, large };
+enum class Kind {
+  floats,
+  floats_as_doubles,
+  sparse,
+  doubles,
+  few_doubles,
+  mixed,
+  large,
+  negative_zeros,
+  subnormal_floats,
+  subnormal_doubles,
+  last = subnormal_doubles
+};
 
 double weight(Kind kind, double u, std::size_t slot) {
   switch (kind) {
-    case Kind::floats:
-      return static_cast<float>(u);
     case Kind::sparse:
       return u > 0.9 ? static_cast<float>(u) : 0.0;
     case Kind::doubles:
       return u * u * u * 1e-3;
-    case Kind::subnormal:
-      return static_cast<float>(u * 1e-39);
+    case Kind::few_doubles:
+      return slot % 50 == 7 ? u : static_cast<float>(u);
     case Kind::mixed:
       return u < 0.5 ? static_cast<float>(u) : u;
+    case Kind::large:
+      return static_cast<float>(u * 3e38);
+    case Kind::negative_zeros:
+      return slot % 11 == 1 ? -0.0 : static_cast<float>(u);
+    case Kind::subnormal_floats:
+      return static_cast<float>(u * 1e-39);
+    case Kind::subnormal_doubles:
+      return u * 1.2e-311;
     default:
-      return slot % 11 == 1 ? -0.0 : slot % 7 == 1 ? 0.0 : static_cast<float>(u * 1e30);
+      return static_cast<float>(u);
   }
 }
 
@@ -56,20 +76,37 @@ class Random {
   std::mt19937_64 generator_{1};
 };
 
-bool set(ReplayBuffer& buffer, const std::vector<double>& weights) {
+bool set(ReplayBuffer& buffer, const std::vector<double>& weights, bool as_doubles) {
   const bool exact = std::all_of(weights.begin(), weights.end(), [](double w) {
     return static_cast<double>(static_cast<float>(w)) == w;
   });
-  if (!exact) return buffer.set_weights(std::span<const double>(weights));
+  if (!exact || as_doubles) return buffer.set_weights(std::span<const double>(weights));
   const std::vector<float> narrow(weights.begin(), weights.end());
   return buffer.set_weights(std::span<const float>(narrow));
+}
+
+// Whether weights with one that is none are refused, and change nothing.
+bool refuses(ReplayBuffer& buffer, std::vector<double> weights, std::size_t slot) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const double total = buffer.total_weight();
+  bool good = true;
+  for (const double bad : {kInfinity, -kInfinity, std::nan(""), -1.0, -1e-320}) {
+    weights[slot] = bad;
+    good = !set(buffer, weights, true) && good;
+    const bool none_as_float = static_cast<float>(bad) != 0.0F;
+    if (none_as_float) {
+      const std::vector<float> narrow(weights.begin(), weights.end());
+      good = !buffer.set_weights(std::span<const float>(narrow)) && good;
+    }
+  }
+  return good && buffer.total_weight() == total;
 }
 
 bool add_draws(ReplayBuffer& buffer, std::size_t n, bool stratified, Digest& digest) {
   std::vector<std::int64_t> slots(n);
   const bool drawn = buffer.draw(n, stratified, slots.data());
-  digest.add(slots);
-  return drawn;
+  if (drawn) digest.add(slots);
+  return drawn == (buffer.total_weight() >= std::numeric_limits<double>::min());
 }
 
 bool add_case(std::size_t n, Kind kind, Random& random, Digest& digest) {
@@ -77,8 +114,10 @@ bool add_case(std::size_t n, Kind kind, Random& random, Digest& digest) {
   std::vector<double> weights(n, 1.0);
   buffer.append(std::vector<float>(n).data(), n, std::span(weights).first(1));
   for (std::size_t i = 0; i < n; ++i) weights[i] = weight(kind, random.unit(), i);
-  weights[n / 2] = kind == Kind::subnormal ? static_cast<float>(1e-39) : 1.0;
-  bool good = set(buffer, weights);
+  if (kind == Kind::sparse) weights[n / 2] = 1.0;
+  bool good = set(buffer, weights, kind == Kind::floats_as_doubles);
+  good = refuses(buffer, weights, static_cast<std::size_t>(random.below(n))) && good;
+  digest.add(std::vector{buffer.total_weight()});
   for (const std::size_t count : {1, 7, 64, 256, 3000, 20000}) {
     good = add_draws(buffer, count, false, digest) && good;
     good = add_draws(buffer, count, true, digest) && good;
@@ -86,7 +125,7 @@ bool add_case(std::size_t n, Kind kind, Random& random, Digest& digest) {
   std::vector<std::int64_t> slots(50);
   std::vector<double> some(50);
   for (std::int64_t& slot : slots) slot = random.below(n);
-  for (double& w : some) w = random.unit();
+  for (double& w : some) w = weight(kind, random.unit(), 0);
   buffer.update_weights(slots, some);
   good = add_draws(buffer, 500, false, digest) && good;
   buffer.weights(n, weights.data());
@@ -101,12 +140,12 @@ int main() {
   Random random;
   bool good = true;
   for (const std::size_t n : {1, 5, 16, 17, 127, 128, 129, 1000, 5000, 20000}) {
-    for (int kind = 0; kind <= static_cast<int>(Kind::large); ++kind) {
+    for (int kind = 0; kind <= static_cast<int>(Kind::last); ++kind) {
       good = add_case(n, static_cast<Kind>(kind), random, digest) && good;
     }
   }
   if (!good) {
-    std::puts("replay_draws: weights were refused, or could not be drawn by");
+    std::puts("replay_draws: a weight was wrongly taken or refused, or could not be drawn by");
     return 1;
   }
   std::printf("replay_draws: %016llx\n", digest.value());

@@ -117,12 +117,14 @@ class DynamicsEnsemble:
         stale = torch.zeros(self.network.seeds, dtype=torch.int64, device=best.device)
         epochs = torch.zeros_like(stale)
         train_nll = torch.zeros(self.network.seeds, device=best.device)
-        minibatches = self._minibatches(replays, loss_weights)
+        minibatches: tuple[Tensor, ...] = self._minibatches(replays, loss_weights)
         for epoch in range(config.epochs):
             running = stale < config.patience
             epoch_nll = self._train_epoch(*minibatches)
+            minibatches = ()  # frees them before the next ones are made
             if epoch + 1 < config.epochs:
-                # Before the host waits for this epoch's errors: it draws while a GPU trains.
+                # Before the host waits for this epoch's errors, so that it draws while a GPU
+                # trains; for nothing if they say that this was the last epoch.
                 minibatches = self._minibatches(replays, loss_weights)
             error = self._errors(held_out.rows, held_out.weights)[1]
             improved = running.unsqueeze(1) & (error < best)
