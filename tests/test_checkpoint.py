@@ -178,6 +178,33 @@ def test_failed_write_leaves_the_earlier_checkpoints(
     assert checkpoint.load(tmp_path) == (2, {"shared": {"step": 2}})
 
 
+def test_failed_replacement_leaves_the_one_it_was_to_replace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, 1, {"shared": {"value": 1}})
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name.startswith(".writing"):
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            checkpoint.save(tmp_path, 1, {"shared": {"value": 2}})
+    assert [p.name for p in tmp_path.iterdir()] == ["step_00000001"]
+    assert checkpoint.load(tmp_path) == (1, {"shared": {"value": 1}})
+
+
+def test_a_writer_killed_between_its_renames_loses_nothing(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, {"shared": {"value": 1}})
+    (tmp_path / "step_00000001").rename(tmp_path / ".replaced_step_00000001")
+    assert checkpoint.load(tmp_path) == (1, {"shared": {"value": 1}})
+    checkpoint.save(tmp_path, 2, {"shared": {"value": 2}})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step_00000001", "step_00000002"]
+
+
 def test_leftovers_of_a_crash_are_ignored_and_removed(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, 1, {"shared": {}})
     left = tmp_path / ".writing_step_00000002"

@@ -60,6 +60,7 @@ def test_command_line_wins_over_debug_over_task_over_paper() -> None:
         ("--env ALE/Pong-v5", "runs/ALE-Pong-v5-tom-seed0"),
         ("--env my.tasks:Reach-v0", "runs/my.tasks-Reach-v0-tom-seed0"),
         ("--preset debug", "runs/hopper-tom-seed0-debug"),
+        ("--preset paper", "runs/hopper-tom-seed0-paper"),
     ],
 )
 def test_default_run_dir(argv: str, folder: str) -> None:
@@ -92,7 +93,7 @@ def test_default_run_dir(argv: str, folder: str) -> None:
         ("--sac.target-entropy no", "sac.target_entropy: given 'no', allowed is a number or None"),
         ("--algorithm ppo", "algorithm: given 'ppo', allowed are tom, mbpo, pmac, sac"),
         ("--algorithm", "algorithm: given nothing, allowed is one of tom, mbpo, pmac, sac"),
-        ("--preset fast", "preset: given 'fast', allowed are paper, debug"),
+        ("--preset fast", "preset: given 'fast', allowed are default, paper, debug"),
         ("--device gpu", "device: given 'gpu', allowed are cpu, cuda and cuda:N"),
         ("--device cuda:x", "device: given 'cuda:x', allowed are cpu, cuda and cuda:N"),
         (

@@ -16,7 +16,23 @@ def test_every_task_and_preset_is_valid() -> None:
             validate(defaults(env, preset))
 
 
-def test_task_replaces_paper_and_debug_replaces_task() -> None:
+def test_paper_is_the_papers_table() -> None:
+    config = defaults("hopper", "paper")
+    rates = [getattr(config, part).learning_rate for part in ("discriminator", "dual_q", "sac")]
+    assert [*rates, config.dynamics.learning_rate] == [3e-4] * 4
+    assert (config.weights.uniform_share, config.divergence) == (0.0, "chi2")
+    assert (config.discriminator.steps, config.dual_q.steps, config.dynamics.epochs) == (
+        100,
+        1000,
+        10,
+    )
+    assert config.replay.capacity == config.rollout.starts == 100_000
+    assert (config.rollout.length, config.weights.decay) == (1, 0.996)
+    assert config.dynamics.hidden == (200,) * 4
+    assert defaults("humanoid", "paper").dynamics.hidden == (400,) * 4
+
+
+def test_task_replaces_defaults_and_debug_replaces_task() -> None:
     assert defaults("halfcheetah").updates_per_step == 40
     assert defaults("halfcheetah", "debug").updates_per_step == 2
     assert defaults("humanoid").dynamics.hidden == (400,) * 4
@@ -64,6 +80,17 @@ def test_walk_and_types_name_the_same_leaves() -> None:
         ({"dynamics.elites": 8}, "dynamics.elites: given 8, allowed is at most dynamics.members"),
         ({"rollout.growth_end": 20_000}, "rollout.growth_end: given 20000, allowed is more than"),
         ({"replay.capacity": 10}, "replay.capacity: given 10, allowed is at least discriminator"),
+        ({"steps": 5000}, "steps: given 5000, allowed is more than exploration_steps = 5000"),
+        ({"algorithm": "mbpo", "replay.capacity": 1}, "replay.capacity: given 1, allowed is at"),
+        (
+            {"weights.decay": 1.0},
+            "weights.decay: given 1.0, allowed is a number of at least 0 and below 1",
+        ),
+        ({"discount": 1.0}, "discount: given 1, allowed is below 1 with weights"),
+        (
+            {"divergence": "kl", "dual_q.after_termination": "cut"},
+            "dual_q.after_termination: given 'cut', allowed is 'restart' with divergence kl",
+        ),
         ({"algorithm": "mbpo", "weighting": "loss"}, "weighting: given 'loss', allowed is 'sample"),
     ],
 )
@@ -75,7 +102,13 @@ def test_bad_values_are_named(values: dict[str, object], message: str) -> None:
 
 
 def test_whole_numbers_pass_where_numbers_are_allowed() -> None:
-    validate(Config(discount=1, sac=SACConfig(target_entropy=-3)))
+    validate(Config(algorithm="mbpo", discount=1, sac=SACConfig(target_entropy=-3)))
+
+
+def test_pairs_that_mean_nothing_to_an_algorithm_need_not_fit() -> None:
+    for algorithm, capacity in (("sac", 1), ("mbpo", 2), ("pmac", 2)):
+        validate(override(Config(), {"algorithm": algorithm, "replay.capacity": capacity}))
+        validate(override(Config(), {"algorithm": algorithm, "discount": 1.0}))
 
 
 def test_override_replaces_groups_in_part() -> None:

@@ -139,28 +139,48 @@ def test_interrupted_weighting_ends_in_a_line(
     assert _weights(finished).equal(before)
 
 
+def _write_hdf5(file: str, run: Path) -> torch.Tensor:
+    """The replay of a run as a D4RL-style file; its rows."""
+    rows = load_dataset("replay_half", str(run), HOPPER).rows
+    with h5py.File(file, "w") as out:
+        out["observations"] = rows[:, HOPPER.observation].numpy()
+        out["actions"] = rows[:, HOPPER.action].numpy()
+        out["next_observations"] = rows[:, HOPPER.next_observation].numpy()
+        out["rewards"] = rows[:, HOPPER.reward].numpy()
+        out["terminals"] = rows[:, HOPPER.terminated].bool().numpy()
+    return rows
+
+
 def test_files_as_halves_and_a_policy_fitted_to_the_newest_rows(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = load_dataset("replay_half", str(finished), HOPPER).rows
-    parts = {
-        "observations": rows[:, HOPPER.observation],
-        "actions": rows[:, HOPPER.action],
-        "next_observations": rows[:, HOPPER.next_observation],
-        "rewards": rows[:, HOPPER.reward],
-        "terminals": rows[:, HOPPER.terminated].bool(),
-    }
-    source = tmp_path / "hopper.hdf5"
-    with h5py.File(source, "w") as file:
-        for name, part in parts.items():
-            file[name] = part.numpy()
-    halves = ["--random-half", str(source), "--replay-half", str(source)]
+    source = str(tmp_path / "hopper.hdf5")
+    _write_hdf5(source, finished)
+    halves = ["--random-half", source, "--replay-half", source]
     folder = _run(tmp_path / "files", *halves, "--transitions", "400")
     assert "fitted to the newest transitions" in capsys.readouterr().out
     assert len(_weights(folder)) == 800 and not (folder / "sac").exists()
     with_policy = _run(tmp_path / "policy", *halves, "--policy", str(finished))
     assert "fitted" not in capsys.readouterr().out
     assert len(_weights(with_policy)) == 1200
+
+
+def test_the_policy_is_fitted_to_the_newest_rows_of_a_longer_file(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to the newest of those that are weighed, which lie far apart."""
+    fitted: list[torch.Tensor] = []
+
+    def fit(rows: torch.Tensor, *rest: object) -> object:
+        fitted.append(rows)
+        return clone_policy(rows, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tom.offline_task.clone_policy", fit)
+    source = str(tmp_path / "hopper.hdf5")
+    rows = _write_hdf5(source, finished)
+    folder = _run(tmp_path / "run", "--replay-half", source, "--transitions", "300")
+    assert fitted[0].equal(rows[-200:])
+    assert len(_weights(folder)) == 600
 
 
 def test_run_folders_as_halves_bring_their_policy(finished: Path, tmp_path: Path) -> None:
@@ -178,6 +198,8 @@ def test_run_folders_as_halves_bring_their_policy(finished: Path, tmp_path: Path
         (["--transition", "5"], ["--transition", "did you mean --transitions"]),
         (["--env", ""], ["env", "short task name"]),
         (["--bins", "1"], ["bins", "given 1", "at least 2"]),
+        (["--transitions", "200"], ["transitions", "given 200", "exploration_steps = 200"]),
+        (["--discount", "1"], ["discount", "given 1", "below 1"]),
         (["--divergence", "kl", "--dual-q.conjugate", "quadratic"], ["dual_q.conjugate"]),
     ],
 )
@@ -193,10 +215,12 @@ def test_policy_of_another_task_is_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         _run(tmp_path / "run", "--policy", str(finished), env="halfcheetah")
-    assert "whose actor for hopper has" in capsys.readouterr().err
+    assert "a run of hopper, allowed is a run folder" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         _run(tmp_path / "run", "--replay-half", str(finished), env="halfcheetah")
-    assert "rows of 27 numbers, allowed are the task's 42" in capsys.readouterr().err
+    assert "a run of hopper, allowed is a run folder" in capsys.readouterr().err
+    # The task's own name is another name for it.
+    _run(tmp_path / "run", "--policy", str(finished), env="Hopper-v5")
 
 
 def test_every_task_and_preset_is_valid() -> None:

@@ -56,9 +56,12 @@ def test_what_changes_no_result_is_free(tmp_path: Path) -> None:
     RunFolder.open(config_in(tmp_path / "run", device="cuda"))
     (tmp_path / "run").rename(tmp_path / "moved")
     folder = RunFolder.open(
-        config_in(tmp_path / "moved", device="cuda:1", threads=3, cuda_graphs=False)
+        config_in(
+            tmp_path / "moved", device="cuda:1", threads=3, cuda_graphs=False, checkpoint_interval=7
+        )
     )
     assert folder.resuming
+    folder.take_up()
     assert json.loads((folder.path / "config.json").read_text())["device"] == "cuda:1"
 
 
@@ -69,11 +72,15 @@ def test_another_kind_of_device_is_refused(tmp_path: Path) -> None:
 
 
 def test_longer_run_continues_and_shorter_is_refused(tmp_path: Path) -> None:
-    RunFolder.open(config_in(tmp_path, steps=100))
-    assert RunFolder.open(config_in(tmp_path, steps=200)).resuming
-    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 200
-    with pytest.raises(ConfigError, match=r"steps: given 100, but .* holds a run with 200; allo"):
-        RunFolder.open(config_in(tmp_path, steps=100))
+    RunFolder.open(config_in(tmp_path, steps=6000))
+    longer = RunFolder.open(config_in(tmp_path, steps=7000))
+    assert longer.resuming
+    # Until it has been seen that the run can go on, the folder keeps what it held.
+    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 6000
+    longer.take_up()
+    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 7000
+    with pytest.raises(ConfigError, match=r"steps: given 6000, but .* a run with 7000; allowed is"):
+        RunFolder.open(config_in(tmp_path, steps=6000))
 
 
 def test_other_configuration_is_refused_by_name(tmp_path: Path) -> None:

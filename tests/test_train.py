@@ -83,6 +83,34 @@ def test_resumed_run_equals_an_uninterrupted_one(
     assert _rows(whole) == [row for row in _rows(parts) if row["step"] != "350"]
 
 
+def test_settings_of_a_model_may_change_where_there_is_none(tmp_path: Path) -> None:
+    arguments = ["--algorithm", "sac"]
+    folder = _run(tmp_path / "run", *arguments, steps=300)
+    _run(folder, *arguments, "--dynamics.hidden", "64", "64", "--dual-q.hidden", "8", steps=400)
+    assert {int(row["step"]) for row in _rows(folder)} == {100, 200, 300, 400}
+    saved = load_file(folder / "checkpoints/step_00000400/seed_0.safetensors")
+    assert not [name for name in saved if name.startswith(("dynamics", "weighting", "model_buff"))]
+
+
+def test_a_folder_that_cannot_be_resumed_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _run(tmp_path / "run", steps=300)
+    (folder / "checkpoints/step_00000300/run.safetensors").write_bytes(b"damaged")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(SystemExit):
+        _run(folder, steps=400)
+    assert "is damaged" in capsys.readouterr().err
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_finished_run_is_not_written_again(tmp_path: Path) -> None:
+    folder = _run(tmp_path / "run", steps=300)
+    before = {p: p.stat().st_mtime_ns for p in (folder / "checkpoints").rglob("*")}
+    _run(folder, steps=300)
+    assert before == {p: p.stat().st_mtime_ns for p in (folder / "checkpoints").rglob("*")}
+
+
 def test_the_same_command_repeats_the_same_numbers(tmp_path: Path) -> None:
     first = _run(tmp_path / "first", steps=300)
     assert _rows(first) == _rows(_run(tmp_path / "second", steps=300))
@@ -112,6 +140,32 @@ def test_interrupt_writes_a_checkpoint_and_says_how_to_resume(
     _run(folder)
     assert "resuming" in capsys.readouterr().out
     assert (folder / "checkpoints" / "step_00000600").is_dir()
+
+
+def test_a_second_interrupt_ends_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt  # not by a signal, which a shell's background jobs ignore
+
+    monkeypatch.setattr("tom.train.train", interrupted)
+    with pytest.raises(SystemExit) as ending:
+        _run(tmp_path / "run")
+    assert ending.value.code == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on from what is saved\n"
+
+
+def test_the_figure_of_weights_leaves_out_rows_that_have_none_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[torch.Tensor, torch.Tensor, str]] = []
+    monkeypatch.setattr("tom.train.plot_weight_age", lambda _, *shown: drawn.append(shown))
+    # Each row after the exploration weighs 0.98 times what the next one does.
+    _run(tmp_path / "run", "--algorithm", "pmac", "--weights.decay", "0.98", steps=490)
+    ages, weights, title = drawn[0]
+    assert title.endswith("step 400") and sorted(ages.tolist()) == list(range(400))
+    newest = weights[ages.argsort()][:200].double()
+    torch.testing.assert_close(newest[1:] / newest[:-1], torch.full((199,), 0.98).double())
 
 
 @pytest.mark.parametrize("option", [

@@ -75,6 +75,8 @@ def test_tom_prefers_the_current_policys_rows(divergence: str) -> None:
     assert bool((weights >= 0).all()) and bool((weights <= config.weights.max_weight).all())
     assert bool((weights[:, 2500:].mean(1) > 1.5 * weights[:, :2500].mean(1)).all())
     assert all(bool(torch.isfinite(v).all()) for v in metrics.values())
+    # KL's weights have a mean of 1 wherever the dual Q is: that says nothing of it.
+    assert ("tom/flow_balance" in metrics) == (divergence != "kl")
 
 
 def test_tom_is_uniform_until_the_current_rows_are_there() -> None:
@@ -116,3 +118,5 @@ def test_metrics_of_known_weights() -> None:
     assert metrics["tom/weight_rest"] == pytest.approx(2 / 3)
     assert metrics["tom/weight_oldest"] == 0
     assert metrics["tom/zero_fraction"] == 0.25
+    few = weight_metrics(weights, ages, DiscriminatorConfig(current_rows=4))
+    assert few["tom/weight_rest"].isnan().all()  # there are no others

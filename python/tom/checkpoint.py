@@ -51,8 +51,9 @@ def save(folder: Path, step: int, states: Mapping[str, State], *, keep: int = 2)
     """
     final = folder / f"step_{step:08d}"
     temporary = folder / f".writing_{final.name}"
+    replaced = folder / f".replaced_{final.name}"
     folder.mkdir(parents=True, exist_ok=True)
-    _discard(folder)
+    _tidy(folder)
     temporary.mkdir()
     try:
         files = {}
@@ -68,11 +69,11 @@ def save(folder: Path, step: int, states: Mapping[str, State], *, keep: int = 2)
         _flush(manifest)
         _flush(temporary)
         if final.exists():
-            final.rename(folder / f".replaced_{final.name}")
+            final.rename(replaced)
         temporary.rename(final)
         _flush(folder)
     finally:
-        _discard(folder)
+        _tidy(folder)
     for old in [s for s in steps(folder) if s < step][::-1][max(keep - 1, 0) :]:
         shutil.rmtree(folder / f"step_{old:08d}")
     return final
@@ -94,6 +95,8 @@ def load(folder: Path, step: int | None = None) -> tuple[int, dict[str, State]] 
         return None
     step = found[-1] if step is None else step
     path = folder / f"step_{step:08d}"
+    if not path.exists():
+        path = folder / f".replaced_{path.name}"
     try:
         return step, _read(path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -104,12 +107,16 @@ def load(folder: Path, step: int | None = None) -> tuple[int, dict[str, State]] 
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps of the complete checkpoints in a folder, in ascending order."""
-    found = []
-    for manifest in folder.glob(f"step_*/{MANIFEST}"):
-        match = re.fullmatch(r"step_(\d{8,})", manifest.parent.name)
-        if match:
-            found.append(int(match[1]))
+    """The steps of the complete checkpoints in a folder, in ascending order.
+
+    One that a writer moved aside counts too, should it have ended before the new one was there.
+    """
+    found = set()
+    for pattern in ("step_*", ".replaced_step_*"):
+        for manifest in folder.glob(f"{pattern}/{MANIFEST}"):
+            match = re.fullmatch(r"(?:\.replaced_)?step_(\d{8,})", manifest.parent.name)
+            if match:
+                found.add(int(match[1]))
     return sorted(found)
 
 
@@ -196,7 +203,13 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _discard(folder: Path) -> None:
-    """Remove what an interrupted writer left."""
-    for left in (*folder.glob(".writing_step_*"), *folder.glob(".replaced_step_*")):
+def _tidy(folder: Path) -> None:
+    """Remove what an interrupted writer left, and put back what it moved aside for nothing."""
+    for left in folder.glob(".writing_step_*"):
         shutil.rmtree(left)
+    for left in folder.glob(".replaced_step_*"):
+        place = folder / left.name.removeprefix(".replaced_")
+        if place.exists():
+            shutil.rmtree(left)
+        else:
+            left.rename(place)

@@ -48,14 +48,14 @@ $ {PROGRAM} --env ant --preset debug --help"""
 class Arguments:
     """The command line: a preset, and the settings that it gives values to."""
 
-    preset: Preset = "paper"
-    """Where the defaults come from: the paper's table with the task's own settings, or debug, a
-    whole run of tiny networks in well under a minute."""
+    preset: Preset = "default"
+    """Where the defaults come from: default; paper, the same where the paper says nothing, else its
+    table; or debug, a whole run of tiny networks in well under a minute."""
     config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
 
 
 def parse(argv: Sequence[str] | None = None) -> Config:
-    """Read the command line; order of precedence: paper < task < debug preset < command line.
+    """Read the command line; order of precedence: defaults < task < preset < command line.
 
     Args:
         argv: arguments without the program's name; by default those of this process.
@@ -97,7 +97,7 @@ def read(
     try:
         kind = get_type_hints(arguments)["config"]
         given = _read(argv, kind, strict=not helping)
-        preset: Preset = given.get("preset", "paper")
+        preset: Preset = given.get("preset", "default")
         default = defaults(given.get("env", kind.env), preset)
         typed = tyro.cli(
             arguments,
@@ -121,8 +121,8 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def default_run_dir(config: Config, preset: Preset = "paper") -> str:
-    """`runs/ENV-ALGORITHM-seedK`, `seedKtoL` for several; a debug run gets a folder of its own."""
+def default_run_dir(config: Config, preset: Preset = "default") -> str:
+    """`runs/ENV-ALGORITHM-seedK`, `seedKtoL` for several; a preset has folders of its own."""
     seeds = f"{config.seed}"
     if config.seeds > 1:
         seeds += f"to{config.seed + config.seeds - 1}"
@@ -130,8 +130,8 @@ def default_run_dir(config: Config, preset: Preset = "paper") -> str:
 
 
 def run_dir_named(name: str, preset: Preset) -> str:
-    """`runs/NAME`, and the preset's name if it is not the paper's, in a file name's characters."""
-    if preset != "paper":
+    """`runs/NAME`, and the preset's name if it is not default, in a file name's characters."""
+    if preset != "default":
         name += f"-{preset}"
     return "runs/" + re.sub(r"[^\w.-]+", "-", name)
 
@@ -174,7 +174,7 @@ def print_config(config: Settings, console: Console) -> None:
     for group, settings in groups.items():
         table.add_row(group, Text("  ").join(settings))
     console.print(table)
-    console.print(Text("* differs from the paper preset's default", style="dim"))
+    console.print(Text("* differs from the default preset, whatever the task", style="dim"))
 
 
 def field_docs(kind: type) -> dict[str, str]:
@@ -242,8 +242,8 @@ def _read(argv: Sequence[str], kind: type[Settings], *, strict: bool) -> dict[st
             found[name] = words[-1]
         if strict:
             _check_words(flag, name, words, hints)
-    if found.get("preset", "paper") not in get_args(Preset):
-        found["preset"] = "paper"
+    if found.get("preset", "default") not in get_args(Preset):
+        found["preset"] = "default"
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,11 +120,9 @@ class Collector:
 
     def metrics(self) -> dict[str, Tensor]:
         """`rollout/ep_rew_mean` and `rollout/ep_len_mean` over the last episodes, each [S]."""
-        nothing = [(float("nan"), 0)]
-        episodes = [list(finished) or nothing for finished in self._finished]
         return {
-            "rollout/ep_rew_mean": _means(episodes, 0),
-            "rollout/ep_len_mean": _means(episodes, 1),
+            "rollout/ep_rew_mean": _means(self._finished, 0),
+            "rollout/ep_len_mean": _means(self._finished, 1),
         }
 
     def state_dict(self) -> State:
@@ -167,7 +166,7 @@ class Collector:
             self._observations = self._reset([int(e.generate_state(1)[0]) for e in entropy])
 
 
-def _means(episodes: list[list[tuple[float, int]]], part: int) -> Tensor:
-    """Each seed's mean of one part of its (return, length) pairs, [S]."""
-    means = [fmean(episode[part] for episode in seed) for seed in episodes]
+def _means(episodes: Sequence[deque[tuple[float, int]]], part: int) -> Tensor:
+    """Each seed's mean of one part of its (return, length) pairs, [S]; nan where there is none."""
+    means = [fmean(episode[part] for episode in seed) if seed else math.nan for seed in episodes]
     return torch.tensor(means, dtype=torch.float64)

@@ -107,10 +107,10 @@ class DynamicsConfig:
     hidden: tuple[int, ...] = (200, 200, 200, 200)
     """Width of each SiLU layer; the paper uses 400 for Humanoid."""
     learning_rate: float = bounded(1e-3, 0.0, open_low=True)
-    """Adam's step size: 1e-3 as in MBPO, whose ensemble this is. The paper's table has 3e-4, for
-    the released code's mixture network. With that the ensemble lags behind the buffer: on Hopper
-    its squared error on the policy's next 250 transitions is two and a half times as large (see
-    bench/returns/README.md)."""
+    """Adam's step size: 1e-3 as in MBPO, whose ensemble this is. The paper's table (--preset paper)
+    has 3e-4, for the released code's mixture network. With that the ensemble lags behind the
+    buffer: on Hopper its squared error on the policy's next 250 transitions is two and a half times
+    as large (see bench/returns/README.md)."""
     weight_decay: float = bounded(5e-5, 0.0)
     """L2 penalty through Adam (MBPO: 2.5e-5 at the input to 1e-4 at the output)."""
     batch_size: int = bounded(256, 1)
@@ -161,13 +161,13 @@ class WeightsConfig:
     """TOM: weights above are clipped; the released code uses 10, the paper does not mention it."""
     uniform_share: float = bounded(0.3, 0.0, 1.0)
     """TOM: the model is fitted with, and rollouts start by, (1 − u) ξ* + u, ξ* with mean 1; the
-    paper and the released code have u = 0. χ² gives most of a buffer that began with random actions
-    the weight 0, and a model that never sees it is wrong and sure of itself one step off the
-    policy's way. On Hopper after 1000 steps of learning, models fitted with u = 0, 0.1, 0.3 and 0.5
-    had 0.75, 0.73, 0.70 and 0.73 of the squared error of an unweighted one on the policy's next 250
-    transitions, and a negative log-likelihood of 10.1, 1.3, −0.3 and −0.9 (unweighted −0.3); see
-    bench/returns/README.md."""
-    decay: float = bounded(0.996, 0.0, 1.0)
+    paper (--preset paper) and the released code have u = 0. χ² gives most of a buffer that began
+    with random actions the weight 0, and a model that never sees it is wrong and sure of itself one
+    step off the policy's way. On Hopper after 1000 steps of learning, models fitted with u = 0,
+    0.1, 0.3 and 0.5 had 0.75, 0.73, 0.70 and 0.73 of the squared error of an unweighted one on the
+    policy's next 250 transitions, and a negative log-likelihood of 10.1, 1.3, −0.3 and −0.9
+    (unweighted −0.3); see bench/returns/README.md."""
+    decay: float = bounded(0.996, 0.0, 1.0, open_high=True)
     """PMAC: older rows' mass is scaled by this at each environment step, so that the new policy's
     transition takes 1 − decay."""
 
@@ -276,10 +276,10 @@ class Config(Settings):
 
     @property
     def free(self) -> tuple[str, ...]:
-        """Nor do profiling and graphs, or a model's settings where there is none."""
+        """Nor do profiling, graphs and checkpoints, or a model's settings where there is none."""
         model = ("divergence", "weighting", "termination", "discriminator", "dual_q", "weights")
         unused = () if self.model_based else (*model, "dynamics", "rollout")
-        return (*super().free, "profile", "cuda_graphs", *unused)
+        return (*super().free, "profile", "cuda_graphs", "checkpoint_interval", *unused)
 
     @property
     def model_based(self) -> bool:
@@ -310,18 +310,47 @@ class Config(Settings):
                 f"rollout.growth_end: given {self.rollout.growth_end}, allowed is more than "
                 f"rollout.growth_start = {self.rollout.growth_start}"
             )
+        if self.steps <= self.exploration_steps:
+            raise ConfigError(
+                f"steps: given {self.steps}, allowed is more than exploration_steps = "
+                f"{self.exploration_steps}, whose actions are random"
+            )
+        if self.model_based and self.replay.capacity < 2:
+            raise ConfigError(
+                f"replay.capacity: given {self.replay.capacity}, allowed is at least 2 with a "
+                f"model, whose error is measured on rows of their own"
+            )
+        if self.algorithm == "tom":
+            self.check_weights()
+        if self.weighting == "loss" and self.algorithm == "mbpo":
+            raise ConfigError(
+                "weighting: given 'loss', allowed is 'sample' with algorithm mbpo, whose weights "
+                "are all equal"
+            )
+
+    def check_weights(self) -> None:
+        """Check the pairs of settings that must fit where ξ* is computed.
+
+        Raises:
+            ConfigError: as :meth:`check`.
+        """
         if self.replay.capacity < self.discriminator.current_rows:
             raise ConfigError(
                 f"replay.capacity: given {self.replay.capacity}, allowed is at least "
                 f"discriminator.current_rows = {self.discriminator.current_rows}"
             )
+        if self.discount == 1:
+            raise ConfigError(
+                "discount: given 1, allowed is below 1 with weights ξ*, whose occupancy begins "
+                "anew with probability 1 − discount"
+            )
+        if self.dual_q.after_termination == "cut" and self.divergence == "kl":
+            raise ConfigError(
+                "dual_q.after_termination: given 'cut', allowed is 'restart' with divergence kl, "
+                "whose objective has no minimum under the cut"
+            )
         if self.dual_q.conjugate == "quadratic" and self.divergence == "kl":
             raise ConfigError(
                 "dual_q.conjugate: given 'quadratic', allowed is 'exact' with divergence kl, whose "
                 "conjugate has no threshold"
-            )
-        if self.weighting == "loss" and self.algorithm == "mbpo":
-            raise ConfigError(
-                "weighting: given 'loss', allowed is 'sample' with algorithm mbpo, whose weights "
-                "are all equal"
             )

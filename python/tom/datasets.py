@@ -65,13 +65,14 @@ class Dataset:
         return Dataset(self.rows[index], self.initial_states, self.returns)
 
 
-def load_dataset(name: str, source: str, layout: RowLayout) -> Dataset:
+def load_dataset(name: str, source: str, layout: RowLayout, env: str | None = None) -> Dataset:
     """Read a dataset.
 
     Args:
         name: the setting that names it, for messages.
         source: an HDF5 file, a run folder, or else a Minari dataset id.
         layout: the task's layout.
+        env: the task, which a run folder must be of; left out, it may be of any with that layout.
 
     Raises:
         ConfigError: it cannot be found or read, lacks a part, or is of another task.
@@ -79,7 +80,7 @@ def load_dataset(name: str, source: str, layout: RowLayout) -> Dataset:
     path = Path(source).expanduser()
     given = f"{name}: given {source}"
     if path.is_dir():
-        dataset = _read_run(path, given)
+        dataset = _read_run(path, given, env)
     elif path.is_file():
         dataset = _read_hdf5(path, layout, given)
     else:
@@ -188,9 +189,9 @@ def _read_minari(id: str, layout: RowLayout, given: str) -> Dataset:
     return _join(parts, first, layout, given)
 
 
-def _read_run(path: Path, given: str) -> Dataset:
+def _read_run(path: Path, given: str, env: str | None) -> Dataset:
     """The replay buffer in a run's newest checkpoint."""
-    run = find_run(path, given)
+    run = find_run(path, given, env)
     replay, begun = run.state["replays"], run.state["collector"]["initial_states"]
     rows, total = replay["rows"], int(replay["total_appended"])
     # Slots are a ring: once it is full, the oldest row lies where the next one will.

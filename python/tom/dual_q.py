@@ -182,7 +182,7 @@ class DualQ:
         rewards: Tensor,
         initial_states: Callable[[int], Tensor],
         policy: Policy,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """δ of the buffer's rows after the constant of Q has been settled.
 
         Args:
@@ -192,18 +192,21 @@ class DualQ:
             policy: draws actions.
 
         Returns:
-            δ [S, N], and E_D[ξ* (1 − γ c)] / (1 − γ) before the constant was settled [S], where
-            c = 1 − terminated under the cut and 1 under the restart: 1 at the optimum of (22).
+            δ [S, N], and `tom/flow_balance` = E_D[ξ* (1 − γ c)] / (1 − γ) before the constant was
+            settled [S], where c = 1 − terminated under the cut and 1 under the restart: 1 at the
+            optimum of (22). It is left out for KL, whose weights have a mean of 1 wherever Q is.
         """
         start_value = self._start_value(initial_states, policy)
         delta = in_chunks(lambda r, x: self._residual(r, x, start_value, policy), rows, rewards)
         leak = 1 - self.discount * self._continues(rows[..., self.layout.terminated])
-        balance = self._inflow_ratio(delta, leak)
-        if self.config.settle_constant and not self.divergence.log_mean_exp and self.discount < 1:
+        if self.divergence.log_mean_exp or self.discount == 1:
+            return delta, {}
+        metrics = {"tom/flow_balance": self._inflow_ratio(delta, leak)}
+        if self.config.settle_constant:
             constant = self._optimal_constant(delta, leak)
             self.network.biases[-1].add_(constant.view(-1, 1, 1))
             delta = delta - constant * leak
-        return delta, balance
+        return delta, metrics
 
     def _residual(
         self, rows: Tensor, rewards: Tensor, start_value: Tensor, policy: Policy
@@ -237,7 +240,7 @@ class DualQ:
     def _inflow_ratio(self, delta: Tensor, leak: Tensor) -> Tensor:
         """E_D[f*'(δ) leak] / (1 − γ) [S], which falls where a constant is added to Q."""
         weights, _, _ = occupancy_weights(delta, cast(DivergenceName, self.divergence.name))
-        return (weights.double() * leak).mean(1) / max(1 - self.discount, 1e-12)
+        return (weights.double() * leak).mean(1) / (1 - self.discount)
 
     def _optimal_constant(self, delta: Tensor, leak: Tensor) -> Tensor:
         """The c [S, 1] that minimises (22) for Q + c, by bisection: then the inflow ratio is 1."""

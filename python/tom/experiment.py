@@ -44,6 +44,7 @@ class Experiment:
         self.config = config
         self.seeds = list(range(config.seed, config.seed + config.seeds))
         self.step = 0
+        self._saved_step: int | None = None
         device = torch.device(config.device)
         check_precision(config.precision, device)
         threads = use_threads(config.threads)
@@ -97,10 +98,13 @@ class Experiment:
         return self.step >= since and (self.step - since) % interval == 0
 
     def save(self, folder: RunFolder, extra: dict[str, Any]) -> None:
-        """Write a checkpoint: one file per seed, and `extra` beside them."""
+        """Write a checkpoint, unless that of this step is there: a file per seed, and `extra`."""
+        if self._saved_step == self.step:
+            return
         state = {name: part.state_dict() for name, part in self._parts().items()}
         files: State = {f"seed_{seed}": take_seed(state, s) for s, seed in enumerate(self.seeds)}
         checkpoint.save(folder.checkpoints, self.step, {**files, "run": extra})
+        self._saved_step = self.step
 
     def load(self, folder: RunFolder) -> dict[str, Any] | None:
         """Continue from the newest checkpoint; its `extra`, or None where there is none yet."""
@@ -108,6 +112,7 @@ class Experiment:
         if found is None:
             return None
         self.step, files = found
+        self._saved_step = self.step
         state = stack_seeds([files[f"seed_{seed}"] for seed in self.seeds])
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
@@ -120,15 +125,15 @@ class Experiment:
         self.evaluation.env.close()
 
     def _parts(self) -> dict[str, Any]:
-        return {
-            "collector": self.collector,
-            "replays": self.replays,
+        """What changes in a run. Without a model its parts stay as they were made."""
+        model = {
             "weighting": self.weighting,
             "dynamics": self.dynamics,
             "rollouts": self.rollouts,
             "model_buffer": self.model_buffer,
-            "sac": self.sac,
         }
+        used = model if self.config.model_based else {}
+        return {"collector": self.collector, "replays": self.replays, **used, "sac": self.sac}
 
 
 def make_env(config: Settings, num_envs: int, threads: int) -> TomVectorEnv:

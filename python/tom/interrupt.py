@@ -1,4 +1,4 @@
-"""Ctrl-C that lets the current step finish."""
+"""Ctrl-C that lets the current step finish, and one that ends the program in a line."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 NOTICE = "finishing this step, then writing a checkpoint; press Ctrl-C again to stop at once"
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """Turn `KeyboardInterrupt` into a line on stderr and exit status 130, as a shell's own."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from what is saved", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _print(message: str) -> None:

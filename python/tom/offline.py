@@ -25,6 +25,7 @@ from tom import checkpoint, cli
 from tom.dataset_weights import dataset_weights
 from tom.datasets import Dataset, load_dataset
 from tom.dual_q import Policy
+from tom.interrupt import one_line
 from tom.offline_config import OfflineConfig, defaults
 from tom.offline_task import OfflineTask
 from tom.plots import plot_progression
@@ -49,9 +50,9 @@ $ {PROGRAM} --env ant --preset debug --help"""
 class Arguments:
     """The command line: a preset, and the settings that it gives values to."""
 
-    preset: Preset = "paper"
-    """Where the defaults come from: the paper's sizes, or debug, a whole run of tiny networks in
-    well under a minute."""
+    preset: Preset = "default"
+    """Where the defaults come from: default and paper, which here are the same, or debug, a whole
+    run of tiny networks in well under a minute."""
     config: Annotated[OfflineConfig, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=OfflineConfig
     )
@@ -59,11 +60,8 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; Ctrl-C outside of the training, which has its own way, ends it in a line."""
-    try:
+    with one_line():
         run(argv)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from what is saved", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 def run(argv: Sequence[str] | None = None) -> None:
@@ -76,13 +74,14 @@ def run(argv: Sequence[str] | None = None) -> None:
         random, replay = (_read(config, name, task) for name in ("random_half", "replay_half"))
         policy = _saved_policy(config, task)
         folder = RunFolder.open(config, parts=("plots",))
+        folder.take_up()
         cli.print_config(config, screen.console)
         if replay is None:
             command = shlex.join([*PROGRAM.split(), *(sys.argv[1:] if argv is None else argv)])
             if not _train(config, screen, command):
                 return
             source = config.training().run_dir
-            replay = load_dataset("replay_half", source, task.layout)
+            replay = load_dataset("replay_half", source, task.layout, config.env)
             policy = policy or task.load_actor("replay_half", source)
     except ValueError as error:
         cli.fail(str(error))
@@ -93,6 +92,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     if policy is None:
         screen.say("policy of interest: fitted to the newest transitions of the replay half")
         policy = task.clone(replay.rows)
+    random, replay = (half.thinned(config.transitions) for half in (random, replay))
     own = task.policy_rows(policy)
     task.close()
     screen.say(f"policy of interest: {own.describe()} of its own")
@@ -132,11 +132,9 @@ def parse(argv: Sequence[str] | None = None) -> OfflineConfig:
 
 
 def _read(config: OfflineConfig, name: str, task: OfflineTask) -> Dataset | None:
-    """The half that a setting names, cut to size; None if it is to be made."""
+    """The half that a setting names; None if it is to be made."""
     source: str = getattr(config, name)
-    if not source:
-        return None
-    return load_dataset(name, source, task.layout).thinned(config.transitions)
+    return load_dataset(name, source, task.layout, config.env) if source else None
 
 
 def _saved_policy(config: OfflineConfig, task: OfflineTask) -> Policy | None:

@@ -15,7 +15,7 @@ from tom.config import (
     EvaluationConfig,
     SACConfig,
 )
-from tom.settings import Settings, bounded, override
+from tom.settings import ConfigError, Settings, bounded, override
 from tom.tasks import Preset
 
 
@@ -90,7 +90,15 @@ class OfflineConfig(Settings):
         Raises:
             ConfigError: one sentence on the first that does not.
         """
-        self.weighting().check()
+        if not self.replay_half:
+            if self.transitions <= self.exploration_steps:
+                raise ConfigError(
+                    f"transitions: given {self.transitions}, allowed is more than "
+                    f"exploration_steps = {self.exploration_steps}, whose actions are random, or a "
+                    f"dataset as replay_half"
+                )
+            self.training().check()
+        self.weighting().check_weights()
 
     def training(self) -> Config:
         """The run of `tom.train` whose replay is the second half, in the sub-folder `sac`."""
@@ -110,7 +118,7 @@ class OfflineConfig(Settings):
                 "discount": self.discount,
                 "checkpoint_interval": self.checkpoint_interval,
                 # The paper's capacity holds the newest 100 000 alone.
-                "replay.capacity": max(self.transitions, Config().discriminator.current_rows),
+                "replay.capacity": self.transitions,
                 "sac": self.sac,
                 "evaluation": self.evaluation,
             },
@@ -136,7 +144,7 @@ class OfflineConfig(Settings):
 # networks are trained for longer, and the dual Q with more actions per state. Much longer is no
 # better: the objective of (22) goes on falling and the weights of single rows spread, while the
 # bins hardly change (bench/weights/README.md).
-PAPER: Mapping[str, Any] = {
+FULL: Mapping[str, Any] = {
     "evaluation.interval": 5000,
     "discriminator.steps": 1000,
     "discriminator.current_rows": 10_000,
@@ -156,10 +164,9 @@ DEBUG: Mapping[str, Any] = {
 }
 
 
-def defaults(env: str, preset: Preset = "paper") -> OfflineConfig:
+def defaults(env: str, preset: Preset = "default") -> OfflineConfig:
     """The settings of a task before the command line: network sizes are those of `tom.train`."""
     config = tasks.defaults(env, preset)
     groups = {name: getattr(config, name) for name in ("discriminator", "dual_q", "sac")}
     offline = OfflineConfig(env=env, evaluation=config.evaluation, **groups)
-    offline = override(offline, {k: v for k, v in PAPER.items() if preset == "paper"})
-    return override(offline, DEBUG if preset == "debug" else {})
+    return override(offline, DEBUG if preset == "debug" else FULL)

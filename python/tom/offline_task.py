@@ -62,10 +62,11 @@ class OfflineTask:
         """The actor in the run folder that the setting `name` gives.
 
         Raises:
-            ConfigError: no such run, or one of a task with other sizes.
+            ConfigError: no such run, or one of another task.
         """
         path, given = Path(source).expanduser(), f"{name}: given {source}"
-        return load_actor(path, given, self.layout, self._low, self._high, self._streams())
+        bounds, env = (self._low, self._high), self.config.env
+        return load_actor(path, given, env, self.layout, *bounds, self._streams())
 
     def clone(self, rows: Tensor) -> Policy:
         """A policy fitted to the newest `discriminator.current_rows` of these rows [n, W]."""

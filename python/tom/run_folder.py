@@ -37,9 +37,10 @@ class RunFolder:
         resuming: whether the folder held this run before it was opened.
     """
 
-    def __init__(self, path: Path, *, resuming: bool) -> None:
+    def __init__(self, path: Path, config: Settings, *, resuming: bool) -> None:
         self.path = path
         self.resuming = resuming
+        self._config = config
 
     @classmethod
     def open(
@@ -48,7 +49,8 @@ class RunFolder:
         """Create `config.run_dir`, or take up the run of the same configuration in it.
 
         A larger `steps` than the folder's continues the run for longer. Threads, the GPU's number
-        and the folder's own name may differ.
+        and the folder's own name may differ. A run that is taken up keeps its saved configuration
+        until :meth:`take_up` replaces it by the given one.
 
         Raises:
             ConfigError: another configuration, fewer steps, a folder of something else, a folder
@@ -63,9 +65,9 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             _lock(path)
-            if saved != config:
+            if saved is None:
                 _write(path / "config.json", config)
-            folder = cls(path, resuming=saved is not None)
+            folder = cls(path, config, resuming=saved is not None)
             for part in parts:
                 (path / part).mkdir(exist_ok=True)
         except OSError as error:
@@ -74,6 +76,11 @@ class RunFolder:
                 f"allowed is a folder that can"
             ) from error
         return folder
+
+    def take_up(self) -> None:
+        """Save the configuration that the folder was opened with: what it held could be used."""
+        if self.resuming:
+            _write(self.path / "config.json", self._config)
 
     @property
     def metrics(self) -> Path:

@@ -17,6 +17,7 @@ from tom.sac import SAC
 from tom.settings import ConfigError
 from tom.state import State, stack_seeds
 from tom.streams import RandomStreams
+from tom.tasks import find_task
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,16 @@ class SavedRun:
     state: State
 
 
-def find_run(path: Path, given: str) -> SavedRun:
+def find_run(path: Path, given: str, env: str | None = None) -> SavedRun:
     """The run in a folder of `tom.train`, or that in the sub-folder `sac` of one of `tom.offline`.
 
     Args:
         path: the folder.
         given: how messages begin, such as `policy: given runs/x`.
+        env: the task that it must be of; left out, any.
 
     Raises:
-        ConfigError: no such run, or one without a checkpoint.
+        ConfigError: no such run, one of another task, or one without a checkpoint.
     """
     if (path / "sac" / "config.json").is_file():
         path = path / "sac"
@@ -48,6 +50,8 @@ def find_run(path: Path, given: str) -> SavedRun:
         found = checkpoint.load(path / "checkpoints")
     except (ConfigError, CheckpointError, OSError) as error:
         raise ConfigError(f"{given}, which cannot be read ({error}), {allowed}") from error
+    if env is not None and not find_task(env).same_as(find_task(config.env)):
+        raise ConfigError(f"{given}, a run of {config.env}, {allowed} for {env}")
     if found is None:
         raise ConfigError(f"{given}, which has no checkpoint yet, {allowed} with one")
     step, files = found
@@ -55,22 +59,29 @@ def find_run(path: Path, given: str) -> SavedRun:
 
 
 def load_actor(
-    path: Path, given: str, layout: RowLayout, low: Tensor, high: Tensor, streams: RandomStreams
+    path: Path,
+    given: str,
+    env: str,
+    layout: RowLayout,
+    low: Tensor,
+    high: Tensor,
+    streams: RandomStreams,
 ) -> Callable[[Tensor], Tensor]:
     """The actor of a run folder; it draws actions [1, B, A] for observations [1, B, O].
 
     Args:
         path: the folder.
         given: how messages begin.
-        layout: the task's layout.
+        env: the task.
+        layout: its layout.
         low: the actions' lower bounds [A].
         high: their upper bounds [A].
         streams: one random stream.
 
     Raises:
-        ConfigError: no such run, or one of a task with other sizes.
+        ConfigError: no such run, or one of another task.
     """
-    run = find_run(path, given)
+    run = find_run(path, given, env)
     config = run.config
     sac = SAC(layout, low, high, config.sac, config.discount, streams, precision=config.precision)
     actor = stack_seeds([run.state["sac"]["actor"]])

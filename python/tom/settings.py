@@ -54,10 +54,16 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def bounded(
-    default: Number, low: float, high: float = math.inf, *, open_low: bool = False
+    default: Number,
+    low: float,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
 ) -> Number:
-    """A numeric field with its allowed range, `low <= x <= high` (`low < x` if `open_low`)."""
-    return field(default=default, metadata={"low": low, "high": high, "open_low": open_low})
+    """A numeric field with its allowed range, `low <= x <= high`, without an end that is open."""
+    bounds = {"low": low, "high": high, "open_low": open_low, "open_high": open_high}
+    return field(default=default, metadata=bounds)
 
 
 def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], Any]]:
@@ -140,12 +146,14 @@ def _check_leaf(name: str, hint: Any, bounds: Mapping[str, Any], value: Any) -> 
         if not value or any(type(width) is not int or width < 1 for width in value):
             raise ConfigError(f"{name}: given {value}, allowed are widths of at least 1")
     elif bounds:
-        low, high, open_low = (bounds[k] for k in ("low", "high", "open_low"))
-        least = f"above {low:g}" if open_low else f"of at least {low:g}"
-        most = "" if high == math.inf else f" and at most {high:g}"
+        low, high = bounds["low"], bounds["high"]
+        above, below = bounds["open_low"], bounds["open_high"]
+        least = f"above {low:g}" if above else f"of at least {low:g}"
+        most = f" and {'below' if below else 'at most'} {high:g}" if high < math.inf else ""
         kind = "a whole number" if hint is int else "a number"
         ok = type(value) is int or (hint is not int and isinstance(value, float))
-        if not ok or not ((low < value if open_low else low <= value) and value <= high):
+        ok = ok and (low < value if above else low <= value)
+        if not ok or not (value < high if below else value <= high):
             raise ConfigError(f"{name}: given {value!r}, allowed is {kind} {least}{most}")
         if value == math.inf:
             raise ConfigError(f"{name}: given {value}, allowed is a finite number")

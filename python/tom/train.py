@@ -14,7 +14,7 @@ from rich.console import Console
 from tom import cli
 from tom.config import Config
 from tom.experiment import Experiment
-from tom.interrupt import Interrupt
+from tom.interrupt import Interrupt, one_line
 from tom.logger import Logger
 from tom.plots import plot_returns, plot_weight_age
 from tom.policy_batches import policy_batches
@@ -82,17 +82,23 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command: parse, train, plot."""
+    """The command; a second Ctrl-C, or one outside of the training, ends it in a line."""
+    with one_line():
+        run(argv)
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Parse, train, plot."""
     config = cli.parse(argv)
     keep_freed_memory()
     console = Console()
     try:
-        run, folder, log = open_run(config, console)
+        parts, folder, log = open_run(config, console)
     except ValueError as error:
         cli.fail(str(error))
     cli.print_config(config, console)
     command = ["python", "-m", "tom.train", *(sys.argv[1:] if argv is None else argv)]
-    finish_run(run, folder, log, console, shlex.join(command))
+    finish_run(parts, folder, log, console, shlex.join(command))
     console.print(f"metrics and plots are in {folder.path}", soft_wrap=True)
 
 
@@ -105,6 +111,7 @@ def open_run(config: Config, console: Console) -> tuple[Experiment, RunFolder, L
     run = Experiment(config)
     folder = RunFolder.open(config)
     resumed = run.load(folder) if folder.resuming else None
+    folder.take_up()
     log = Logger(folder, config, run.step, console)
     if resumed:
         log.load_state_dict(resumed["logger"])
@@ -147,13 +154,21 @@ def finish_run(
 
 
 def plot_weights(run: Experiment, folder: RunFolder) -> None:
-    """Draw each seed's weights against the age of the row."""
+    """Draw each seed's weights against the age of the row, as the last iteration left them."""
+    config = run.config
+    learned = run.step - config.exploration_steps
+    if learned < 0:
+        return
+    later = learned % config.iteration_interval  # rows that it has not seen
     for seed, buffer in zip(run.seeds, run.replays.buffers, strict=True):
+        weighed = buffer.ages >= later
+        if not weighed.any():  # the buffer is smaller than the interval
+            continue
         plot_weight_age(
             folder.plots / f"weight_age_seed_{seed}.png",
-            buffer.ages,
-            buffer.weights,
-            f"{run.config.env}, {run.config.algorithm}, seed {seed}, step {run.step}",
+            buffer.ages[weighed] - later,
+            buffer.weights[weighed],
+            f"{config.env}, {config.algorithm}, seed {seed}, step {run.step - later}",
         )
 
 

@@ -155,7 +155,8 @@ class OccupancyWeighting:
         Among the metrics, `tom/flow_balance` is E_D[ξ*] as the gradient steps left it, before the
         constant of Q is settled and weights are clipped: 1 at the optimum of (22), so it says how
         far the dual Q was from converged. (With `dual_q.after_termination cut` it is
-        E_D[ξ* (1 − γ (1 − terminated))] / (1 − γ), of which the same is true.)
+        E_D[ξ* (1 − γ (1 − terminated))] / (1 − γ), of which the same is true. KL has none: its
+        weights have a mean of 1 wherever Q is.)
         """
         if current is None and len(replays) < self.current_rows:
             return UniformWeighting().update(replays, initial_states, policy)
@@ -164,9 +165,8 @@ class OccupancyWeighting:
         transitions = rows[..., self.layout.transition]
         rewards = in_chunks(self.discriminator.reward, transitions)
         metrics |= self.dual_q.fit(replays, rewards, initial_states, policy)
-        delta, metrics["tom/flow_balance"] = self.dual_q.residuals(
-            rows, rewards, initial_states, policy
-        )
+        delta, balance = self.dual_q.residuals(rows, rewards, initial_states, policy)
+        metrics |= balance
         weights, _, clipped = occupancy_weights(delta, self.divergence, self.max_weight)
         metrics["tom/clip_fraction"] = clipped
         # Before the dual Q has settled, δ can lie below the threshold everywhere, for one seed or
@@ -229,7 +229,7 @@ def weight_metrics(weights: Tensor, ages: Tensor, config: DiscriminatorConfig) -
     oldest = (ages >= ages.amax(1, keepdim=True) + 1 - current_rows).double()
 
     def mean_over(mask: Tensor) -> Tensor:
-        return (weights * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return (weights * mask).sum(1) / mask.sum(1)  # nan of no rows
 
     rank = max(1, int(0.99 * weights.shape[1]))
     return {
