@@ -50,7 +50,7 @@ def written(console: Console) -> str:
 
 
 def config_in(path: Path, seeds: int = 2) -> Config:
-    return Config(run_dir=str(path), seeds=seeds, seed=5, steps=1000)
+    return Config(run_dir=str(path), seeds=seeds, seed=5, steps=1000, exploration_steps=999)
 
 
 def logger_in(

@@ -137,7 +137,10 @@ def test_settled_constant_is_the_optimum_of_the_whole_buffer(name: str, end: End
 
     def settle() -> tuple[torch.Tensor, torch.Tensor]:
         torch.manual_seed(0)  # the same actions
-        return dual_q.residuals(rows, rewards, world.initial_states(), sampler(world.policy))
+        delta, metrics = dual_q.residuals(
+            rows, rewards, world.initial_states(), sampler(world.policy)
+        )
+        return delta, metrics["tom/flow_balance"]
 
     _, before = settle()
     delta, at_optimum = settle()
