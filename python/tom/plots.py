@@ -143,7 +143,7 @@ def plot_weight_age(path: Path, ages: ArrayLike, weights: ArrayLike, title: str)
     axes.set_ylim(0, 1.08 * max(1.0, binned.max()))
     axes.set_title(title)
     axes.set_xlabel("age of the transition (environment steps ago; newest on the right)")
-    axes.set_ylabel("weight in the model's draws / mean weight")
+    axes.set_ylabel("drawing weight / mean weight")
     _legend(figure, columns=3)
     return _save(figure, path)
 
