@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import gymnasium
 import numpy as np
+import pytest
 import torch
 
 from conftest import CPU, streams
@@ -13,6 +16,7 @@ from tom.evaluation import Evaluation
 from tom.experiment import make_env
 from tom.initial_states import InitialStates
 from tom.rows import RowLayout
+from tom.training_error import TrainingError
 
 CONFIG = override(Config(env="hopper"), {"evaluation.episodes": 3})
 LAYOUT = RowLayout(11, 3)
@@ -39,6 +43,39 @@ def test_rows_are_gymnasiums_transitions() -> None:
             np.testing.assert_array_equal(rows[s].numpy(), expected)
             before[s] = env.reset()[0] if terminated or truncated else after
     assert collector.metrics()["rollout/ep_len_mean"].min() > 1
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        (LAYOUT.reward, math.nan, r"Hopper-v5 returned the reward nan in environment 1; allowed"),
+        (
+            LAYOUT.next_observation.start + 4,
+            math.inf,
+            r"the observation \[4\] inf in environment 1",
+        ),
+    ],
+)
+def test_numbers_that_are_none_are_refused(
+    column: int, value: float, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector = _collector(0, 1)
+    join = RowLayout.join
+
+    def spoiled(self: RowLayout, *parts: torch.Tensor) -> torch.Tensor:
+        rows = join(self, *parts)
+        rows[1, column] = value
+        return rows
+
+    monkeypatch.setattr(RowLayout, "join", spoiled)
+    with pytest.raises(TrainingError, match=words):
+        collector.step(collector.random_actions())
+
+
+def test_actions_that_are_none_are_refused() -> None:
+    collector = _collector(0)
+    with pytest.raises(TrainingError, match="soft actor-critic has diverged"):
+        collector.step(torch.full((1, 3), math.nan))
 
 
 def test_first_states_of_episodes_are_remembered() -> None:

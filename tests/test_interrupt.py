@@ -9,7 +9,7 @@ import pytest
 from tom.interrupt import NOTICE, Interrupt
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_first_signal_is_a_request_and_the_second_stops(number: signal.Signals) -> None:
     notices: list[str] = []
     with Interrupt(notices.append) as interrupt:
@@ -28,6 +28,16 @@ def test_notice_that_interrupts_its_own_stream_is_left_out() -> None:
     with Interrupt(refuse) as interrupt:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.requested
+
+
+def test_a_closed_terminal_stops_no_run_that_was_started_to_outlive_it() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupt.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_notice_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def written(console: Console) -> str:
 
 
 def config_in(path: Path, seeds: int = 2) -> Config:
-    return Config(run_dir=str(path), seeds=seeds, seed=5, steps=1000, exploration_steps=999)
+    return Config(run_dir=str(path), seeds=seeds, seed=5, steps=1000, exploration_steps=2)
 
 
 def logger_in(
@@ -310,6 +310,32 @@ def test_speed_is_recent_but_spans_two_iterations(clock: Clock) -> None:
         clock.now += 1
         progress.update(step, None, {})
     assert progress.steps_per_second == pytest.approx(1)
+
+
+def test_exploration_says_nothing_about_the_time_left(clock: Clock) -> None:
+    console = plain_console()
+    progress = Progress(console, 1000, 0, period=100, begin=200)
+    clock.now += 1
+    progress.update(200, None, {}, force=True)
+    progress.measure_from(200)
+    clock.now += 2
+    progress.update(201, None, {}, force=True)
+    assert written(console).splitlines() == [
+        "step 200/1,000  return -  200 steps/s",
+        "step 201/1,000  return -  0.50 steps/s  26:38 left",
+    ]
+
+
+def test_a_run_goes_on_when_its_terminal_is_gone() -> None:
+    class Gone(Terminal):
+        def write(self, _: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    console = Console(file=Gone(), width=80)
+    progress = Progress(console, 1000, 0, period=100)
+    progress.update(1, None, {}, force=True)
+    progress.print("not read by anybody")
+    assert console.quiet
 
 
 def test_step_costs_less_than_five_microseconds(tmp_path: Path) -> None:

@@ -39,6 +39,32 @@ def test_omp_num_threads_is_the_default_and_a_request_overrides_it(
     assert torch.get_num_threads() == expected
 
 
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, None)],
+)
+def test_waiting_threads_soon_give_up_the_processor(
+    given: dict[str, str], spins: str | None
+) -> None:
+    """And programs that this one starts find the environment as it was."""
+    program = """
+import os, sys
+from importlib.abc import MetaPathFinder
+class Watch(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "torch": print(os.environ.get("GOMP_SPINCOUNT"))
+sys.meta_path.insert(0, Watch())
+import tom
+print(os.environ.get("GOMP_SPINCOUNT"))
+"""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", *given)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=inherited | given, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [str(spins), str(given.get("GOMP_SPINCOUNT"))]
+
+
 def test_one_pool_of_threads_serves_torch_and_the_operators() -> None:
     """With 4 threads asked for, products and fused kernels make 3 beside the main one, not 6."""
     program = """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tom.config import Config, ConfigError, DiscriminatorConfig, SACConfig
+from tom.config import Config, ConfigError, DiscriminatorConfig, EvaluationConfig, SACConfig
 from tom.run_folder import RunFolder
 from tom.settings import from_dict
 
@@ -57,7 +57,12 @@ def test_what_changes_no_result_is_free(tmp_path: Path) -> None:
     (tmp_path / "run").rename(tmp_path / "moved")
     folder = RunFolder.open(
         config_in(
-            tmp_path / "moved", device="cuda:1", threads=3, cuda_graphs=False, checkpoint_interval=7
+            tmp_path / "moved",
+            device="cuda:1",
+            threads=3,
+            cuda_graphs=False,
+            checkpoint_interval=7,
+            evaluation=EvaluationConfig(episodes=3),
         )
     )
     assert folder.resuming

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 from pathlib import Path
 
@@ -104,10 +105,36 @@ def test_a_folder_that_cannot_be_resumed_is_left_alone(
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_finished_run_is_not_written_again(tmp_path: Path) -> None:
+def test_a_run_whose_checkpoints_are_gone_keeps_its_metrics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _run(tmp_path / "run", steps=300)
+    shutil.rmtree(folder / "checkpoints")
+    before = (folder / "metrics.csv").read_bytes()
+    with pytest.raises(SystemExit):
+        _run(folder, steps=400)
+    assert "metrics go to step 300 but which has no checkpoint" in capsys.readouterr().err
+    assert (folder / "metrics.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("part", ["dual_q", "sac"])
+def test_a_run_that_diverges_ends_in_one_sentence(
+    part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ending:
+        _run(tmp_path / "run", f"--{part.replace('_', '-')}.learning-rate", "1e30")
+    error = capsys.readouterr().err
+    assert ending.value.code == 1
+    assert error.startswith("error: step ") and "diverged" in error and error.count("\n") == 1
+
+
+def test_a_finished_run_is_not_written_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = _run(tmp_path / "run", steps=300)
     before = {p: p.stat().st_mtime_ns for p in (folder / "checkpoints").rglob("*")}
     _run(folder, steps=300)
+    assert "is finished at step 300; a larger --steps goes on" in capsys.readouterr().out
     assert before == {p: p.stat().st_mtime_ns for p in (folder / "checkpoints").rglob("*")}
 
 
@@ -205,6 +232,7 @@ def test_any_gymnasium_id_trains_and_resumes_with_a_new_episode(tmp_path: Path) 
         (["--env", "hopper", "--discount", "nan"], ["discount", "nan"]),
         (["--env", "hopper", "--steps", "-5"], ["steps", "-5", "at least 1"]),
         (["--env", "hopper", "--device", "tpu"], ["device", "tpu", "cpu"]),
+        (["--env", "hopper", "--replay.capacity", "100000000000"], ["replay.capacity", "GiB"]),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(

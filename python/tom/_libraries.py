@@ -10,7 +10,11 @@ import importlib.metadata
 from pathlib import Path
 
 import mujoco  # noqa: F401  (loads libmujoco, which tom._native links)
-import torch
+
+from tom._openmp import short_waits
+
+with short_waits():
+    import torch
 
 try:
     from tom import _build_info

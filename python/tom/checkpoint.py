@@ -61,7 +61,10 @@ def save(folder: Path, step: int, states: Mapping[str, State], *, keep: int = 2)
             file = temporary / f"{name}.safetensors"
             tensors: dict[str, torch.Tensor] = {}
             tree = json.dumps(_encode(state, name, "", tensors))
-            save_file(tensors, file, metadata={"tree": tree})
+            try:
+                save_file(tensors, file, metadata={"tree": tree})
+            except SafetensorError as error:  # which is how it says that the disk is full
+                raise OSError(f"{file} cannot be written ({error})") from error
             _flush(file)
             files[file.name] = _fingerprint(file)
         manifest = temporary / MANIFEST

@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import os
 import re
 import sys
 import textwrap
@@ -115,10 +116,19 @@ def read(
     return config, preset
 
 
-def fail(message: str) -> NoReturn:
-    """End the program with `error: message` on stderr and exit status 2."""
+class Screen(Console):
+    """A console that falls silent when nobody reads it any more; rich's own ends the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Write to nowhere from now on."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """End the program with `error: message` on stderr and an exit status, 2 for wrong input."""
     print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(status)
 
 
 def default_run_dir(config: Config, preset: Preset = "default") -> str:
@@ -157,9 +167,9 @@ def check_device(device: str) -> None:
         raise ConfigError(f"device: given {device!r}, allowed are cpu, cuda and {last}")
 
 
-def print_config(config: Settings, console: Console) -> None:
-    """Print every setting, one line or two per group; `*` marks those that replace a default."""
-    plain = dict(_leaves(type(config)()))
+def print_config(config: SettingsT, console: Console, default: SettingsT) -> None:
+    """Print every setting, one line or two per group; `*` marks those that are not `default`'s."""
+    plain = dict(_leaves(default))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
@@ -174,7 +184,7 @@ def print_config(config: Settings, console: Console) -> None:
     for group, settings in groups.items():
         table.add_row(group, Text("  ").join(settings))
     console.print(table)
-    console.print(Text("* differs from the default preset, whatever the task", style="dim"))
+    console.print(Text("* differs from the task's default", style="dim"))
 
 
 def field_docs(kind: type) -> dict[str, str]:

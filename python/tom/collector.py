@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from tom.initial_states import InitialStates
 from tom.rows import RowLayout
 from tom.state import State
 from tom.streams import RandomStreams
+from tom.training_error import TrainingError
 from tom.transfer import to_device
 
 EPISODES_REPORTED = 10
@@ -42,8 +44,17 @@ class Step:
 
 
 def take_step(env: TomVectorEnv, layout: RowLayout, observations: Tensor, actions: Tensor) -> Step:
-    """Take actions [N, A], on any device, in the states [N, O] where the environments are."""
+    """Take actions [N, A], on any device, in the states [N, O] where the environments are.
+
+    Raises:
+        TrainingError: an action, an observation or a reward that is not a finite float32 number.
+    """
     actions = actions.cpu()
+    if not actions.isfinite().all():
+        raise TrainingError(
+            "the policy's actions are not finite numbers any more: soft actor-critic has diverged; "
+            "try a smaller learning rate or smaller rewards"
+        )
     following, rewards, terminated, truncated, _ = env.step(actions.numpy())
     rows = layout.join(
         observations,
@@ -52,8 +63,22 @@ def take_step(env: TomVectorEnv, layout: RowLayout, observations: Tensor, action
         torch.as_tensor(rewards, dtype=torch.float32),
         torch.as_tensor(terminated),
     )
+    if not rows.isfinite().all():
+        _refuse(env, layout, rows)
     states = torch.as_tensor(following, dtype=torch.float32)
     return Step(rows, states, rewards, np.flatnonzero(terminated | truncated))
+
+
+def _refuse(env: TomVectorEnv, layout: RowLayout, rows: Tensor) -> NoReturn:
+    """Name the first number of rows [N, W] that is not finite."""
+    n, column = (int(i) for i in (~rows.isfinite()).nonzero()[0])
+    name, id = "reward", env.spec.id if env.spec else "the environment"
+    if column in range(rows.shape[1])[layout.next_observation]:
+        name = f"observation [{column - layout.next_observation.start}]"
+    raise TrainingError(
+        f"{id} returned the {name} {rows[n, column].item()} in environment {n}; allowed are finite "
+        f"numbers within float32's range"
+    )
 
 
 class Collector:

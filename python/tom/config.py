@@ -237,8 +237,8 @@ class Config(Settings):
     layers stay float32. It needs a processor with AVX512-BF16, or a GPU with bfloat16. HalfCheetah
     and Hopper learn with it (bench/returns/README.md); other tasks have not been tried."""
     run_dir: str = ""
-    """Run folder; left empty, it is runs/ENV-ALGORITHM-seedK. The same command resumes the run in
-    it."""
+    """Run folder; left empty, it is runs/ENV-ALGORITHM-seedK, with seedKtoL for several seeds and
+    the preset's name behind it. The same command resumes the run in it."""
     divergence: Divergence = "chi2"
     """TOM's f: chi2 is ½(x − 1)² (the paper's choice), chi2_bound is (x − 1)², which bounds KL
     from above as (13) needs, kl is x log x in its Donsker–Varadhan form."""
@@ -276,10 +276,11 @@ class Config(Settings):
 
     @property
     def free(self) -> tuple[str, ...]:
-        """Nor do profiling, graphs and checkpoints, or a model's settings where there is none."""
+        """Nor do profile, graphs, checkpoints, evaluations, or a model's settings without one."""
         model = ("divergence", "weighting", "termination", "discriminator", "dual_q", "weights")
         unused = () if self.model_based else (*model, "dynamics", "rollout")
-        return (*super().free, "profile", "cuda_graphs", "checkpoint_interval", *unused)
+        aside = ("profile", "cuda_graphs", "checkpoint_interval", "evaluation")
+        return (*super().free, *aside, *unused)
 
     @property
     def model_based(self) -> bool:

@@ -63,7 +63,14 @@ class Experiment:
         initial_states = InitialStates(layout.observation_size, streams("initial_states"))
         self.collector = Collector(env, layout, initial_states, self.seeds, streams("exploration"))
         self.initial_states = initial_states
-        self.replays = Replays(layout, config.replay.capacity, self.seeds, device)
+        try:
+            self.replays = Replays(layout, config.replay.capacity, self.seeds, device)
+        except MemoryError as error:
+            size = 4 * layout.width * config.replay.capacity * config.seeds / 2**30
+            raise ConfigError(
+                f"replay.capacity: given {config.replay.capacity}, whose rows take {size:,.0f} "
+                f"GiB, allowed is what fits into memory"
+            ) from error
         self.weighting = make_weighting(layout, config, self.seeds, device)
         self.dynamics = DynamicsEnsemble(
             layout,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-NOTICE = "finishing this step, then writing a checkpoint; press Ctrl-C again to stop at once"
+NOTICE = "finishing this step and saving; press Ctrl-C again to stop at once"
 
 
 @contextlib.contextmanager
@@ -28,7 +28,7 @@ def _print(message: str) -> None:
 
 
 class Interrupt:
-    """Turn the first SIGINT or SIGTERM into a flag, and the second into `KeyboardInterrupt`.
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a flag, the second into `KeyboardInterrupt`.
 
     The earlier handlers come back on exit. Outside the main thread, where Python delivers no
     signals, it does nothing and `requested` stays False.
@@ -48,8 +48,10 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._earlier[number] = signal.signal(number, self._handle)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                # nohup ignores SIGHUP, so that a run goes on when its terminal is closed.
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._earlier[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -67,7 +69,7 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        # A stream refuses to be written from a handler that interrupted a write to it. The notice
-        # is then left out: the request counts.
-        with contextlib.suppress(RuntimeError):
+        # A stream refuses to be written from a handler that interrupted a write to it, or when its
+        # terminal is gone. The notice is then left out: the request counts.
+        with contextlib.suppress(RuntimeError, OSError):
             self._notice(NOTICE)

@@ -67,7 +67,11 @@ class Logger:
         self._profile = Profile()
         self._exploration_steps = config.exploration_steps
         self._progress = Progress(
-            console or Console(), config.steps, start_step, config.iteration_interval
+            console or Console(),
+            config.steps,
+            start_step,
+            config.iteration_interval,
+            config.exploration_steps,
         )
         self._next_refresh = 0.0
         self._table = MetricsTable(folder.metrics, start_step)
@@ -132,6 +136,7 @@ class Logger:
         self._step = step
         if step == self._exploration_steps:
             self._profile.start(step, self._elapsed(), self._phases.seconds())
+            self._progress.measure_from(step)
         if time.perf_counter() >= self._next_refresh:
             self._show()
 

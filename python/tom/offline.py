@@ -18,7 +18,6 @@ from typing import Annotated
 
 import torch
 import tyro
-from rich.console import Console
 from safetensors.torch import save_file
 
 from tom import checkpoint, cli
@@ -75,7 +74,7 @@ def run(argv: Sequence[str] | None = None) -> None:
         policy = _saved_policy(config, task)
         folder = RunFolder.open(config, parts=("plots",))
         folder.take_up()
-        cli.print_config(config, screen.console)
+        cli.print_config(config, screen.console, defaults(config.env))
         if replay is None:
             command = shlex.join([*PROGRAM.split(), *(sys.argv[1:] if argv is None else argv)])
             if not _train(config, screen, command):
@@ -115,7 +114,7 @@ class Screen:
     """Lines of plain text and tables."""
 
     def __init__(self) -> None:
-        self.console = Console()
+        self.console = cli.Screen()
 
     def say(self, text: str) -> None:
         """Print text as it is."""

@@ -53,8 +53,8 @@ class OfflineConfig(Settings):
     cuda_graphs: bool = True
     """On a GPU, launch many training steps as one CUDA graph; off, kernel by kernel."""
     threads: int = bounded(0, 0)
-    """Processor threads for torch and the simulator; 0 takes those this process may use, at most
-    4."""
+    """Processor threads for torch and the simulator; 0 takes OMP_NUM_THREADS, or else those this
+    process may use, at most 4."""
     run_dir: str = ""
     """Run folder; left empty, it is runs/ENV-offline-TRANSITIONS-seedK. The same command resumes
     the run in it; settings of the weights may be changed without training again."""

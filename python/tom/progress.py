@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -26,12 +27,16 @@ class Progress:
         start_step: environment steps at the beginning.
         period: steps after which the pattern of fast and slow steps repeats (one iteration); the
             speed is averaged over at least two of them.
+        begin: the step from which they do. Those before are much faster and say nothing about the
+            time left.
     """
 
-    def __init__(self, console: Console, total: int, start_step: int, period: int) -> None:
+    def __init__(
+        self, console: Console, total: int, start_step: int, period: int, begin: int = 0
+    ) -> None:
         self.console = console
         self._total = total
-        self._period = period
+        self._period, self._begin = period, begin
         self._samples = deque([(time.perf_counter(), start_step)])
         # A colour setting can make rich believe in a terminal; a live line needs a real one.
         live = console.is_interactive and console.file.isatty()
@@ -47,6 +52,10 @@ class Progress:
         """Leave the live line as it is and give the terminal back."""
         if self._live is not None:
             self._live.stop()
+
+    def measure_from(self, step: int) -> None:
+        """Forget the speed of the steps before this one."""
+        self._samples = deque([(time.perf_counter(), step)])
 
     def update(
         self,
@@ -70,14 +79,24 @@ class Progress:
         if self._live is not None:
             # The last columns stay free: a line as wide as the terminal would wrap.
             line = _fit(parts, self.console.width - 1)
-            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+            with self._silent_if_gone():
+                self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif force or now - self._printed >= PLAIN_SECONDS:
             self._printed = now
             self.print("  ".join(parts))
 
     def print(self, line: str) -> None:
         """Print one plain line, above the live line if there is one."""
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        with self._silent_if_gone():
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def _silent_if_gone(self) -> Iterator[None]:
+        """A run goes on, without a word, when its terminal has been closed."""
+        try:
+            yield
+        except OSError:
+            self.console.quiet = True
 
     @property
     def steps_per_second(self) -> float:
@@ -101,7 +120,8 @@ class Progress:
         if math.isfinite(speed):
             digits = 2 if speed < 10 else 1 if speed < 100 else 0
             parts.append(f"{speed:.{digits}f} steps/s")
-            parts.append(f"{_clock(left)} left")
+            if step > self._begin:
+                parts.append(f"{_clock(left)} left")
         largest = sorted(phases.items(), key=lambda item: -item[1])[:4]
         shares = [f"{name} {share:.0%}" for name, share in largest if share >= 0.01]
         return parts + ([" ".join(shares)] if shares else [])

@@ -98,7 +98,9 @@ def spearman(x: Tensor, y: Tensor) -> float:
     ranks = torch.stack([_ranks(x), _ranks(y)])
     ranks -= ranks.mean(1, keepdim=True)
     norms = ranks.norm(dim=1)
-    return (ranks[0] @ ranks[1] / norms.prod()).item() if norms.all() else float("nan")
+    if not norms.all():
+        return float("nan")
+    return float(ranks[0] @ ranks[1] / norms.prod()) + 0.0  # without the sign of a negative zero
 
 
 def _ranks(x: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from tom import cli
-from tom.config import Config
+from tom import cli, metrics
+from tom.config import Config, ConfigError
 from tom.experiment import Experiment
 from tom.interrupt import Interrupt, one_line
 from tom.logger import Logger
@@ -21,6 +21,8 @@ from tom.policy_batches import policy_batches
 from tom.process import keep_freed_memory
 from tom.rollouts import rollout_length, rows_kept
 from tom.run_folder import RunFolder
+from tom.tasks import defaults
+from tom.training_error import TrainingError
 from tom.weighting import defensive_mixture, weight_metrics
 
 
@@ -41,10 +43,10 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
         iterate = run.due(config.iteration_interval, since=config.exploration_steps)
         if iterate and config.model_based:
             with log.phase("weights"):  # discriminator, dual Q, ξ* = f*'(δ); or uniform; or by age
-                weights, metrics = run.weighting.update(
+                weights, of_weights = run.weighting.update(
                     replays, run.initial_states.sample, policy.act
                 )
-                log.record_all(metrics)
+                log.record_all(of_weights)
                 log.record_all(weight_metrics(weights, replays.ages(), config.discriminator))
                 weights = defensive_mixture(weights, run.weighting.uniform_share)
             with log.phase("dynamics"):  # maximum likelihood on minibatches drawn by weight
@@ -91,14 +93,17 @@ def run(argv: Sequence[str] | None = None) -> None:
     """Parse, train, plot."""
     config = cli.parse(argv)
     keep_freed_memory()
-    console = Console()
+    console = cli.Screen()
     try:
         parts, folder, log = open_run(config, console)
     except ValueError as error:
         cli.fail(str(error))
-    cli.print_config(config, console)
+    cli.print_config(config, console, defaults(config.env))
     command = ["python", "-m", "tom.train", *(sys.argv[1:] if argv is None else argv)]
-    finish_run(parts, folder, log, console, shlex.join(command))
+    try:
+        finish_run(parts, folder, log, console, shlex.join(command))
+    except (TrainingError, OSError) as error:
+        cli.fail(f"step {parts.step}: {error}", status=1)
     console.print(f"metrics and plots are in {folder.path}", soft_wrap=True)
 
 
@@ -111,11 +116,29 @@ def open_run(config: Config, console: Console) -> tuple[Experiment, RunFolder, L
     run = Experiment(config)
     folder = RunFolder.open(config)
     resumed = run.load(folder) if folder.resuming else None
+    if resumed is None:
+        check_unbegun(folder, config.checkpoint_interval)
     folder.take_up()
     log = Logger(folder, config, run.step, console)
     if resumed:
         log.load_state_dict(resumed["logger"])
     return run, folder, log
+
+
+def check_unbegun(folder: RunFolder, checkpoint_interval: int) -> None:
+    """Check that a folder without a checkpoint is one of a run that had not got to its first.
+
+    Raises:
+        ConfigError: its metrics go further, and would be lost.
+    """
+    rows = metrics.read(folder.metrics)
+    last = max((int(row["step"]) for row in rows), default=0)
+    if last > checkpoint_interval:
+        raise ConfigError(
+            f"run_dir: given {folder.path}, whose metrics go to step {last} but which has no "
+            f"checkpoint to go on from, allowed is another folder, or this one without its "
+            f"metrics.csv"
+        )
 
 
 def finish_run(
@@ -133,8 +156,12 @@ def finish_run(
     Returns:
         Whether the last step was reached.
     """
-    if run.step:
+    if run.step >= run.config.steps:
+        log.message(f"{folder.path} is finished at step {run.step}; a larger --steps goes on")
+    elif run.step:
         log.message(f"resuming {folder.path} at step {run.step}")
+    elif folder.resuming:
+        log.message(f"{folder.path} has no checkpoint yet; beginning again")
     with log, Interrupt(log.message) as interrupt:
         train(run, log, folder, interrupt)
         profile = log.profile()

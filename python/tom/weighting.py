@@ -21,6 +21,7 @@ from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.state import State
 from tom.streams import RandomStreams
+from tom.training_error import TrainingError
 
 InitialStates = Callable[[int], Tensor]
 """Draws n initial states per seed, [S, n, O]."""
@@ -151,6 +152,7 @@ class OccupancyWeighting:
         """Fit discriminator and dual Q, then weigh every row; uniform while rows are too few.
 
         `current` are rows of the policy [S, n, W]; left out, they are the newest of the buffers.
+        Raises TrainingError if the networks have diverged.
 
         Among the metrics, `tom/flow_balance` is E_D[ξ*] as the gradient steps left it, before the
         constant of Q is settled and weights are clipped: 1 at the optimum of (22), so it says how
@@ -169,6 +171,11 @@ class OccupancyWeighting:
         metrics |= balance
         weights, _, clipped = occupancy_weights(delta, self.divergence, self.max_weight)
         metrics["tom/clip_fraction"] = clipped
+        if not weights.isfinite().all():
+            raise TrainingError(
+                "the weights are not finite numbers any more: discriminator or dual Q has "
+                "diverged; try smaller learning rates"
+            )
         # Before the dual Q has settled, δ can lie below the threshold everywhere, for one seed or
         # all; such a seed falls back to uniform weights for this iteration.
         empty = weights.sum(1, keepdim=True) <= 0
