@@ -61,7 +61,7 @@ def network(sizes, seeds=2, members=3, members_of_x=1, batch=5, dtype=torch.floa
 
     x = leaf(seeds, members_of_x, batch, sizes[0])
     shapes = list(pairwise(sizes))
-    weights = [leaf(seeds, members, i, o, scale=i**-0.5) for i, o in shapes]
+    weights = [leaf(seeds, members, i, o, scale=max(1, i) ** -0.5) for i, o in shapes]
     biases = [leaf(seeds, members, o) for o in sizes[1:]]
     return x, weights, biases
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from conftest import streams
 from ops_cases import number_of_threads
+from step_cases import KINDS, make_case
 from tom import native_steps
 from tom.config import DiscriminatorConfig, DualQConfig, DynamicsConfig, SACConfig
 from tom.discriminator import Discriminator
@@ -146,7 +147,10 @@ def test_a_wrong_gradient_would_be_noticed() -> None:
         ({"batches": torch.zeros(1, 3, BATCH, 13)}, "width of a row"),
         ({"noise": torch.zeros(1, 3, BATCH, 2)}, "noise has shape"),
         ({"target": torch.zeros(3, dtype=torch.float64)}, "target has shape"),
-        ({"scale": torch.zeros(2, dtype=torch.float32)}, "all must be"),
+        (
+            {"scale": torch.zeros(2, dtype=torch.float32)},
+            "scale is Float on cpu; it must be Double",
+        ),
         ({"hidden": (1000, 1000)}, "at least"),
     ],
 )
@@ -174,3 +178,34 @@ def test_arguments_that_do_not_fit_are_refused_and_change_nothing(
     with pytest.raises(ValueError, match=message):
         native_steps.sac_updates(**{**arguments, **change})  # type: ignore[arg-type]
     assert torch.equal(made.actor.flat, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs_of_another_type_are_refused_and_change_nothing(kind: str) -> None:
+    inputs = len(make_case(kind, count=1).inputs)
+    for i in range(inputs):
+        case = make_case(kind, count=1)
+        before = [tensor.clone() for tensor in case.state]
+        # NumPy's own type, which rewards often have.
+        given = [x.float() if i == n else x for n, x in enumerate(case.inputs)]
+        with pytest.raises(
+            ValueError, match=r"_(steps|updates): \w+ is Float on cpu; it must be Do"
+        ):
+            case.steps(*given)
+        assert all(a.equal(b) for a, b in zip(case.state, before, strict=True))
+
+
+def test_an_ensemble_that_predicts_nothing_is_refused() -> None:
+    case = make_case("dynamics", count=1)
+    inputs, targets, weights = case.inputs
+    with pytest.raises(ValueError, match="with D >= 1"):
+        case.steps(inputs, targets[..., :0], weights)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_autograd_knows_what_the_steps_have_changed(kind: str) -> None:
+    case = make_case(kind, count=1)
+    before = [tensor._version for tensor in case.state]
+    case.run()
+    after = [tensor._version for tensor in case.state]
+    assert all(a > b for a, b in zip(after, before, strict=True))

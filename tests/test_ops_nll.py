@@ -120,6 +120,22 @@ def test_weighted_gaussian_nll_gradcheck_and_gradgradcheck():
     assert torch.autograd.gradgradcheck(function, (mean, log_var, lower, upper))
 
 
+def test_weighted_gaussian_nll_derivative_in_a_direction():
+    output, lower, upper, target, delta = (t.detach() for t in gaussians(batch=4, columns=2))
+    inputs = (*output.chunk(2, dim=-1), lower, upper)
+    directions = tuple(torch.randn_like(t) for t in inputs)
+
+    def derivative(operator):
+        return torch.func.jvp(
+            lambda *given: operator(*given, target, delta=delta)[0], inputs, directions
+        )
+
+    found = derivative(ops.weighted_gaussian_nll)
+    for a, b in zip(found, derivative(reference.weighted_gaussian_nll), strict=True):
+        assert_near(a, b)
+    assert found[1].abs().max() > 0
+
+
 def test_weighted_gaussian_nll_treats_weights_and_target_as_constants():
     output, lower, upper, target, delta = gaussians()
     target.requires_grad_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -116,6 +117,38 @@ def test_stacked_mlp_gradcheck_and_gradgradcheck(activation):
     assert hidden.abs().min() > 1e-4
     assert torch.autograd.gradcheck(function, (x, *weights, *biases))
     assert torch.autograd.gradgradcheck(function, (x, *weights, *biases))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_stacked_mlp_derivative_in_a_direction(activation):
+    x, weights, biases = network([3, 4, 5, 2], seeds=2, members=2, batch=3)
+    layers = len(weights)
+    inputs = [t.detach() for t in (x, *weights, *biases)]
+    for which in ([True] * len(inputs), [n == 2 for n in range(len(inputs))]):
+        chosen = [t for t, wanted in zip(inputs, which, strict=True) if wanted]
+        directions = tuple(torch.randn_like(t) for t in chosen)
+
+        def function(operator, *given, which=which):
+            given = iter(given)
+            all_ = [next(given) if wanted else t for t, wanted in zip(inputs, which, strict=True)]
+            return operator(all_[0], all_[1 : 1 + layers], all_[1 + layers :], activation)
+
+        found, expected = (
+            torch.func.jvp(functools.partial(function, operator), tuple(chosen), directions)
+            for operator in (ops.stacked_mlp, reference.stacked_mlp)
+        )
+        for a, b in zip(found, expected, strict=True):
+            assert_near(a, b)
+        assert found[1].abs().max() > 0
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_layer_of_no_units_passes_on_nothing(activation):
+    for sizes in ([3, 0, 2], [3, 40, 0, 2]):
+        x, weights, biases = network(sizes, dtype=torch.float32)
+        torch.full((1 << 16,), 7.0)  # what memory might hold
+        out = ops.stacked_mlp(x, weights, biases, activation)
+        assert torch.equal(out, biases[-1].unsqueeze(2).expand_as(out))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -272,6 +272,7 @@ void block_product(Block<const T> a, Block<const T> b, int64_t m, int64_t k, int
   static_assert(kWidth <= kPartStride);
   thread_local Scratch<Sum> memory;
   Sum* sums = memory.of(m * kPartStride);
+  if (k == 0) std::fill_n(sums, m * kPartStride, Sum(0));
   const auto a_rows = Factor<T>::words(a, m, k);
   for (int64_t column = 0; column < n; column += kWidth) {
     const int64_t columns = std::min(kWidth, n - column);

@@ -113,6 +113,9 @@ Tensor discriminator_steps(const Tensor& current, const Tensor& replay, const Te
   const std::vector<int64_t> mix_shape{steps, seeds, batch, 1};
   TORCH_CHECK_VALUE(mix.sizes() == mix_shape, "discriminator_steps: mix has shape ", mix.sizes(),
                     "; it must be ", mix_shape, ".");
+  check_alike(current, network, "discriminator_steps: current");
+  check_alike(replay, network, "discriminator_steps: replay");
+  check_alike(mix, network, "discriminator_steps: mix");
   std::vector<int64_t> sizes{current.size(3)};
   sizes.insert(sizes.end(), hidden.begin(), hidden.end());
   sizes.push_back(1);

@@ -19,7 +19,8 @@ using at::IntArrayRef;
 using at::Tensor;
 using at::TensorList;
 
-void check(const Tensor& inputs, const Tensor& rewards, const Tensor& go_on, int64_t samples) {
+void check(const Tensor& inputs, const Tensor& rewards, const Tensor& go_on, int64_t samples,
+           TensorList network) {
   TORCH_CHECK_VALUE(rewards.dim() == 3 && rewards.numel() > 0, "dual_q_steps: rewards has shape ",
                     rewards.sizes(), "; it must be [K, S, B] (steps, seeds, batch), not empty.");
   TORCH_CHECK_VALUE(go_on.sizes() == rewards.sizes(), "dual_q_steps: go_on has shape ",
@@ -31,6 +32,9 @@ void check(const Tensor& inputs, const Tensor& rewards, const Tensor& go_on, int
                     "dual_q_steps: inputs has shape ", inputs.sizes(), "; it must be [",
                     rewards.size(0), ", ", rewards.size(1), ", ", rows, ", I]: (s, a), then ",
                     samples, " actions in each s' and in each s0.");
+  check_alike(inputs, network, "dual_q_steps: inputs");
+  check_alike(rewards, network, "dual_q_steps: rewards");
+  check_alike(go_on, network, "dual_q_steps: go_on");
 }
 
 // V is the mean over `samples` neighbouring rows of q [S, B * samples].
@@ -97,7 +101,7 @@ std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewa
                                         bool quadratic, bool restart, double discount,
                                         double learning_rate, double l2,
                                         std::string_view precision) {
-  check(inputs, rewards, go_on, samples);
+  check(inputs, rewards, go_on, samples, network);
   std::vector<int64_t> sizes{inputs.size(3)};
   sizes.insert(sizes.end(), hidden.begin(), hidden.end());
   sizes.push_back(1);

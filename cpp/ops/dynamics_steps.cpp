@@ -19,15 +19,20 @@ using at::IntArrayRef;
 using at::Tensor;
 using at::TensorList;
 
-void check(const Tensor& inputs, const Tensor& targets, const Tensor& weights) {
+void check(const Tensor& inputs, const Tensor& targets, const Tensor& weights, TensorList network) {
   TORCH_CHECK_VALUE(inputs.dim() == 5 && inputs.numel() > 0, "dynamics_steps: inputs has shape ",
                     inputs.sizes(), "; it must be [K, S, M, B, I] (steps, seeds, members, batch, ",
                     "inputs), and not empty.");
-  TORCH_CHECK_VALUE(targets.dim() == 5 && targets.sizes().slice(0, 4) == inputs.sizes().slice(0, 4),
+  TORCH_CHECK_VALUE(targets.dim() == 5 && targets.numel() > 0 &&
+                        targets.sizes().slice(0, 4) == inputs.sizes().slice(0, 4),
                     "dynamics_steps: targets has shape ", targets.sizes(),
-                    "; it must be [K, S, M, B, D] to fit inputs of shape ", inputs.sizes(), ".");
+                    "; it must be [K, S, M, B, D] with D >= 1 to fit inputs of shape ",
+                    inputs.sizes(), ".");
   TORCH_CHECK_VALUE(weights.sizes() == inputs.sizes().slice(0, 4), "dynamics_steps: weights has ",
                     "shape ", weights.sizes(), "; it must be ", inputs.sizes().slice(0, 4), ".");
+  check_alike(inputs, network, "dynamics_steps: inputs");
+  check_alike(targets, network, "dynamics_steps: targets");
+  check_alike(weights, network, "dynamics_steps: weights");
 }
 
 // The steps of a group of seeds whose network is `network`.
@@ -68,7 +73,7 @@ Tensor group_steps(const Tensor& inputs, const Tensor& targets, const Tensor& we
 Tensor dynamics_steps(const Tensor& inputs, const Tensor& targets, const Tensor& weights,
                       TensorList network, IntArrayRef hidden, double learning_rate,
                       double weight_decay, double log_var_penalty, std::string_view precision) {
-  check(inputs, targets, weights);
+  check(inputs, targets, weights, network);
   const int64_t members = inputs.size(2), outputs = targets.size(4);
   std::vector<int64_t> sizes{inputs.size(4)};
   sizes.insert(sizes.end(), hidden.begin(), hidden.end());

@@ -66,6 +66,8 @@ void backward_by_layers(const Tensor& grad_out, TensorList weights, TensorList r
 Tensor mlp_backward(const Tensor& grad_out, const Tensor& x, TensorList weights, TensorList values,
                     TensorList residuals, Activation activation, InputColumns columns,
                     Layers* grads, RowGradients& memory) {
+  TORCH_CHECK_VALUE(grad_out.scalar_type() == x.scalar_type(), "mlp_backward: the gradient is ",
+                    grad_out.scalar_type(), "; it must be ", x.scalar_type(), " as the input.");
   const auto pass = has_row_passes(x, weights) ? backward_by_rows : backward_by_layers;
   pass(grad_out, weights, residuals, activation, columns, grads ? &grads->biases : nullptr, memory);
   for (size_t l = weights.size(); grads != nullptr && l-- > 0;) {

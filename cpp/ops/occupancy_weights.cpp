@@ -124,22 +124,25 @@ LogSumExp log_sum_exp_block(const T* delta, int64_t n) {
   return {maximum, total};
 }
 
-// The logarithm of mean exp(delta), from its parts in order.
-double log_mean_exp(const LogSumExp* parts, int64_t count, int64_t n) {
+// The maximum and the logarithm of mean exp(delta - maximum), from their parts in order: apart,
+// since their sum has no digits left for the second where delta is large.
+template <typename T>
+std::pair<T, T> log_mean_exp(const LogSumExp* parts, int64_t count, int64_t n) {
   double maximum = -std::numeric_limits<double>::infinity(), sum = 0;
   for (int64_t b = 0; b < count; ++b) maximum = std::max(maximum, parts[b].maximum);
   for (int64_t b = 0; b < count; ++b) {
     sum += parts[b].scaled_sum * std::exp(parts[b].maximum - maximum);
   }
-  return maximum + std::log(sum / static_cast<double>(n));
+  return {static_cast<T>(maximum), static_cast<T>(std::log(sum / static_cast<double>(n)))};
 }
 
 template <typename T>
-Sums kl_block(const T* delta, T* weights, int64_t n, T log_mean, T max_weight) {
+Sums kl_block(const T* delta, T* weights, int64_t n, std::pair<T, T> log_mean, T max_weight) {
   using V = Vectorized<T>;
+  const V maximum(log_mean.first), rest(log_mean.second);
   for (int64_t i = 0; i < n; i += V::size()) {
     const int64_t m = std::min<int64_t>(V::size(), n - i);
-    (V::loadu(delta + i, m) - V(log_mean)).exp().store(weights + i, m);
+    (V::loadu(delta + i, m) - maximum - rest).exp().store(weights + i, m);
   }
   int64_t clipped = 0;
   for (int64_t i = 0; i < n; ++i) weights[i] = clip(weights[i], max_weight, clipped);
@@ -191,9 +194,9 @@ void weights_kernel(const Tensor& delta, Divergence divergence, double max_weigh
     each_block(rows, n, [&](int64_t task, int64_t, int64_t first, int64_t length) {
       parts[task] = log_sum_exp_block(in + first, length);
     });
-    std::vector<T> log_mean(rows);
+    std::vector<std::pair<T, T>> log_mean(rows);
     for (int64_t r = 0; r < rows; ++r) {
-      log_mean[r] = static_cast<T>(log_mean_exp(parts.data() + r * blocks, blocks, n));
+      log_mean[r] = log_mean_exp<T>(parts.data() + r * blocks, blocks, n);
     }
     each_block(rows, n, [&](int64_t task, int64_t row, int64_t first, int64_t length) {
       sums[task] = kl_block(in + first, out + first, length, log_mean[row], limit);

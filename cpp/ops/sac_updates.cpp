@@ -165,11 +165,11 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
   const std::vector<int64_t> noise_shape{rows.size(0), rows.size(1), 2 * rows.size(2), actions};
   TORCH_CHECK_VALUE(noise.sizes() == noise_shape, "sac_updates: noise has shape ", noise.sizes(),
                     "; it must be ", noise_shape, ", for s and s' of every row.");
-  for (const Tensor* t : {&noise, &target, &scale, &center}) {
-    TORCH_CHECK_VALUE(t->scalar_type() == rows.scalar_type() && t->device() == rows.device(),
-                      "sac_updates: got a ", t->scalar_type(), " tensor on ", t->device(),
-                      "; all must be ", rows.scalar_type(), " on ", rows.device(), " as rows.");
-  }
+  check_alike(rows, actor, "sac_updates: rows");
+  check_alike(noise, actor, "sac_updates: noise");
+  check_alike(target, actor, "sac_updates: target");
+  check_alike(scale, actor, "sac_updates: scale");
+  check_alike(center, actor, "sac_updates: center");
   const Settings settings{discount, tau, target_entropy, learning_rate};
   const SquashedGaussian gaussian{scale, center, log_std_min, log_std_max};
   const auto actor_sizes = layer_sizes(observations, hidden, 2 * actions);

@@ -127,8 +127,10 @@ std::vector<int64_t> segments_of(int64_t members, at::IntArrayRef sizes, at::Int
   return segments;
 }
 
-Results for_seed_groups(int64_t seeds, const std::vector<StackedState>& states,
-                        int64_t hidden_numbers, int64_t seed_axis, GroupSteps steps) {
+namespace {
+
+Results in_groups(int64_t seeds, const std::vector<StackedState>& states, int64_t hidden_numbers,
+                  int64_t seed_axis, GroupSteps steps) {
   int64_t bytes = 0;
   bool whole = true;
   States given;
@@ -171,6 +173,21 @@ Results for_seed_groups(int64_t seeds, const std::vector<StackedState>& states,
     }
   }
   return joined(results, seed_axis);
+}
+
+}  // namespace
+
+Results for_seed_groups(int64_t seeds, const std::vector<StackedState>& states,
+                        int64_t hidden_numbers, int64_t seed_axis, GroupSteps steps) {
+  Results results = in_groups(seeds, states, hidden_numbers, seed_axis, steps);
+  // Kernels that write to memory themselves tell nobody. Autograd must know, to refuse the way back
+  // through what was computed from the tensors before.
+  for (const StackedState& state : states) {
+    for (const Tensor& t : state.tensors) {
+      if (!t.is_inference()) t.unsafeGetTensorImpl()->bump_version();
+    }
+  }
+  return results;
 }
 
 int64_t set_seed_group_bytes(int64_t bytes) { return bytes_set.exchange(bytes); }

@@ -14,6 +14,8 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/library.h>
 
+#include <algorithm>
+
 #include "ops/mlp.h"
 
 namespace tom {
@@ -127,15 +129,30 @@ Hidden differentiable_activation(const Tensor& z, Activation activation) {
   }
 }
 
+Tensor differentiable_layer(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  return at::matmul(x.to(weight.scalar_type()), weight) + bias.unsqueeze(2);
+}
+
+// The forward in the same operations, for derivatives in a direction (forward mode).
+Tensor differentiable_forward(const Tensor& x, TensorList weights, TensorList biases,
+                              Activation activation) {
+  Tensor value = x;
+  for (size_t l = 0; l + 1 < weights.size(); ++l) {
+    value =
+        differentiable_activation(differentiable_layer(value, weights[l], biases[l]), activation)
+            .value;
+  }
+  return differentiable_layer(value, weights.back(), biases.back());
+}
+
 Tensors differentiable_backward(const Tensor& grad_out, const Tensor& x, TensorList weights,
                                 TensorList biases, Activation activation, bool need_x,
                                 bool need_parameters) {
   const size_t layers = weights.size();
   Tensors inputs{x}, slopes;
   for (size_t l = 0; l + 1 < layers; ++l) {
-    const auto type = weights[l].scalar_type();
-    const Tensor z = at::matmul(inputs.back().to(type), weights[l]) + biases[l].unsqueeze(2);
-    auto [value, slope] = differentiable_activation(z, activation);
+    auto [value, slope] = differentiable_activation(
+        differentiable_layer(inputs.back(), weights[l], biases[l]), activation);
     inputs.push_back(value);
     slopes.push_back(slope);
   }
@@ -217,6 +234,12 @@ Tensor call_autograd(const Tensor& x, TensorList weights, TensorList biases,
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("tom::stacked_mlp", "")
                              .typed<decltype(call)>();
+  const auto has_direction = [](const Tensor& t) { return t._fw_grad(/*level=*/0).defined(); };
+  if (has_direction(x) || std::any_of(weights.begin(), weights.end(), has_direction) ||
+      std::any_of(biases.begin(), biases.end(), has_direction)) {
+    check(x, weights, biases);
+    return differentiable_forward(x, weights, biases, activation_from(activation));
+  }
   if (at::GradMode::is_enabled() && torch::autograd::compute_requires_grad(x, weights, biases)) {
     return StackedMlp::apply(x, weights, biases, activation);
   }

@@ -30,6 +30,15 @@ Layers layers_in(const Tensor& flat, int64_t seeds, int64_t members, IntArrayRef
   return layers;
 }
 
+void check_alike(const Tensor& t, TensorList state, const char* name) {
+  if (state.empty()) return;  // which is refused where the state is taken apart
+  const Tensor& parameters = state[0];
+  TORCH_CHECK_VALUE(
+      t.scalar_type() == parameters.scalar_type() && t.device() == parameters.device(), name,
+      " is ", t.scalar_type(), " on ", t.device(), "; it must be ", parameters.scalar_type(),
+      " on ", parameters.device(), " as the parameters.");
+}
+
 Followers::Followers(const Tensor& flat, int64_t seeds, int64_t members, IntArrayRef sizes,
                      double rate, Precision precision)
     : flat_(flat),

@@ -15,6 +15,10 @@ namespace tom {
 /// [S, M, in, out] and the biases [S, M, out], as `tom.networks.StackedMLP` lays them out.
 Layers layers_in(const at::Tensor& flat, int64_t seeds, int64_t members, at::IntArrayRef sizes);
 
+/// Raises ValueError, which calls the tensor `name`, unless it has the type and device of the
+/// parameters of `state`.
+void check_alike(const at::Tensor& t, at::TensorList state, const char* name);
+
 /// Networks that follow others of their shape: each step moves them a share `rate` of the way.
 class Followers {
  public:

@@ -163,8 +163,13 @@ Result call_autograd(const Tensor& mean, const Tensor& log_var, const Tensor& mi
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("tom::weighted_gaussian_nll", "")
                              .typed<decltype(call)>();
-  if (!at::GradMode::is_enabled() ||
-      !torch::autograd::compute_requires_grad(mean, log_var, min_log_var, max_log_var)) {
+  bool has_direction = false;  // in forward mode
+  for (const Tensor* t : {&mean, &log_var, &min_log_var, &max_log_var}) {
+    has_direction |= t->_fw_grad(/*level=*/0).defined();
+  }
+  if (!has_direction &&
+      (!at::GradMode::is_enabled() ||
+       !torch::autograd::compute_requires_grad(mean, log_var, min_log_var, max_log_var))) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return op.call(mean, log_var, min_log_var, max_log_var, target, weight, delta, divergence,
                    max_weight);
@@ -173,6 +178,11 @@ Result call_autograd(const Tensor& mean, const Tensor& log_var, const Tensor& mi
     at::AutoDispatchBelowADInplaceOrView guard;  // the weights are constants
     return weights_from(weight, delta, divergence, max_weight);
   }();
+  if (has_direction) {
+    const NllArguments arguments{mean, log_var, min_log_var, max_log_var, target, weights};
+    check(arguments);
+    return {gaussian_nll(arguments, /*need_gradients=*/false).loss, ess, clipped};
+  }
   const Tensor loss =
       WeightedGaussianNll::apply(mean, log_var, min_log_var, max_log_var, target, weights);
   return {loss, ess, clipped};
