@@ -1,9 +1,13 @@
-"""Shared by all tests: one thread, which is the fastest for networks this small."""
+"""Shared by all tests: one thread, which is the fastest for networks this small; and a folder."""
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import gymnasium
 import pytest
 import torch
 
@@ -19,6 +23,27 @@ def one_thread() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with the README's `points.py`; Python looks for no modules in it.
+
+    What they register, and they themselves, are gone afterwards.
+    """
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    found = re.search(r"^#+ Your own environment\n.*?```python\n(.*?)```", readme, re.M | re.S)
+    assert found, "README.md has no Python block under the heading 'Your own environment'"
+    (tmp_path / "points.py").write_text(found.group(1))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    registered = dict(gymnasium.registry)
+    yield tmp_path
+    gymnasium.registry.clear()
+    gymnasium.registry.update(registered)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def streams(*seeds: int, purpose: str = "test") -> RandomStreams:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import io
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from tom import cli
 from tom.config import Config, ConfigError
 from tom.settings import types
 from tom.tasks import defaults
+from tom.user_code import see_current_folder
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -168,3 +171,16 @@ def test_printed_configuration_names_everything_and_marks_changes() -> None:
     assert {"algorithm=tom", "tau=0.005", "reinitialize=True"} <= set(words)
     assert sum("=" in word for word in words) == len(types(Config))
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_current_folder_comes_last_and_not_against_pythons_switch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", ["site-packages"])
+    see_current_folder()
+    see_current_folder()
+    assert sys.path == ["site-packages", ""]
+    monkeypatch.setattr(sys, "path", ["site-packages"])
+    monkeypatch.setattr(sys, "flags", SimpleNamespace(safe_path=True))
+    see_current_folder()
+    assert sys.path == ["site-packages"]

@@ -42,7 +42,16 @@ def test_task_replaces_defaults_and_debug_replaces_task() -> None:
 
 def test_unknown_names_are_plain_gymnasium_ids() -> None:
     assert find_task("Pusher-v5").id == "Pusher-v5"
+    assert find_task("points:My/Point-v0").id == "points:My/Point-v0"
     assert defaults("Pusher-v5") == Config(env="Pusher-v5")
+
+
+def test_a_task_is_the_same_under_every_name() -> None:
+    for name in ("Hopper-v5", "gymnasium:Hopper-v5"):
+        assert find_task(name).same_as(find_task("hopper"))
+    assert find_task("points:My/Point-v0").same_as(find_task("My/Point-v0"))
+    for name in ("points:My/Line-v0", "My/Line-v0", "points"):
+        assert not find_task(name).same_as(find_task("points:My/Point-v0"))
 
 
 def test_json_round_trip() -> None:

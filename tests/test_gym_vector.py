@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import gymnasium
 import numpy as np
 import pytest
@@ -101,9 +103,21 @@ def test_the_termination_rule_of_other_ids_is_the_callers():
         env.terminated(rows)
 
 
-@pytest.mark.parametrize("rule", ["nope", "math:no_such_function", "no_such_module:f", ":f"])
-def test_a_termination_rule_that_cannot_be_found_is_refused(rule):
-    with pytest.raises(ValueError, match="'none' or 'module:function'"):
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("nope", "'none' or 'module:function'"),
+        (":f", "'none' or 'module:function'"),
+        ("math:no_such_function", "module math has no function 'no_such_function'"),
+        ("math:sqr", "did you mean math:sqrt"),
+        ("math:pi", "pi in the module math is of type float"),
+        ("no_such_module:f", "Python finds no module 'no_such_module'; it must be installed"),
+        ("math.no_such_module:f", "finds no module 'math.no_such_module'"),
+        (".math:f", "finds no module '.math'"),
+    ],
+)
+def test_a_termination_rule_that_cannot_be_found_is_refused(rule, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         make_vector_env("Pendulum-v1", 1, termination=rule)
 
 
@@ -120,11 +134,75 @@ def test_a_task_with_its_own_rule_takes_no_other():
         ("Pendulun-v1", "Pendulum-v1"),
         ("Pendulum-v77", "Pendulum-v1"),
         ("no such thing", "registered Gymnasium id"),
+        ("hopper", r"did you mean Hopper-v5\?$"),  # no short name, no older version
+        ("gymnasium:Pendulun-v1", r"did you mean gymnasium:Pendulum-v1\?$"),
+        ("gymnasium:nothing", "importing gymnasium registers no environment 'nothing'"),
+        ("no_such_module:X-v0", "Python finds no module 'no_such_module'"),
+        ("points.py:X-v0", r"give its dotted name, without \.py"),
     ],
 )
 def test_an_unsuitable_id_is_one_clear_sentence(env_id, message):
     with pytest.raises(ValueError, match=message):
         make_vector_env(env_id, 2)
+
+
+def test_a_module_before_the_id_is_imported_first(user_folder, monkeypatch):
+    monkeypatch.syspath_prepend(user_folder)
+    with make_vector_env("points:My/Point-v0", 2, termination="points:arrived") as env:
+        assert env.spec.id == "My/Point-v0"
+        assert env.terminated(torch.tensor([[0.01], [1.0]])).tolist() == [True, False]
+    with make_vector_env("points:Hopper-v5", 1) as env:
+        assert isinstance(env, BatchEnv)
+
+
+def test_an_id_that_is_registered_anew_is_not_the_simulators(user_folder, monkeypatch):
+    monkeypatch.syspath_prepend(user_folder)
+    source = "import gymnasium, points\n"
+    source += "del gymnasium.registry['Hopper-v5']\n"
+    source += "gymnasium.register('Hopper-v5', entry_point=points.Point)\n"
+    (user_folder / "anew.py").write_text(source)
+    with make_vector_env("anew:Hopper-v5", 1) as env:
+        assert isinstance(env, GymVectorEnv) and env.observation_space.shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import no_such_package", "ModuleNotFoundError (No module named 'no_such_package')"),
+        ("raise RuntimeError('one\\n two')", "RuntimeError (one two)"),
+        ("raise SystemExit", "the module broken raised SystemExit when it was imported"),
+        ("def f(:", "the module broken raised SyntaxError ("),
+    ],
+)
+def test_a_module_that_raises_is_one_sentence(source, message, user_folder, monkeypatch):
+    monkeypatch.syspath_prepend(user_folder)
+    (user_folder / "broken.py").write_text(source)
+    with pytest.raises(ValueError, match=r"^env is 'broken:X-v0', .*" + re.escape(message)):
+        make_vector_env("broken:X-v0", 1)
+    with pytest.raises(ValueError, match=r"^termination is 'broken:f', .*" + re.escape(message)):
+        make_vector_env("Pendulum-v1", 1, termination="broken:f")
+
+
+class Sized(Picture):
+    def __init__(self, size):
+        self.size = 1 / size
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({}, r"TypeError \(.*missing 1 .*argument: 'size'\); give every argument a default"),
+        ({"length": 1}, r"TypeError \(.*unexpected keyword argument 'length'\)"),
+        ({"size": 0}, r"ZeroDivisionError .*gymnasium\.make\('tom-tests/Sized-v0'\) shows where"),
+    ],
+)
+def test_an_environment_that_cannot_be_made_is_one_sentence(kwargs, message):
+    gymnasium.register("tom-tests/Sized-v0", entry_point=Sized)
+    try:
+        with pytest.raises(ValueError, match=r"Sized-v0', which cannot be made: " + message):
+            make_vector_env("tom-tests/Sized-v0", 2, **kwargs)
+    finally:
+        del gymnasium.registry["tom-tests/Sized-v0"]
 
 
 def test_other_ids_cannot_be_saved_and_say_so():

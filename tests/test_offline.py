@@ -223,6 +223,12 @@ def test_policy_of_another_task_is_refused(
     _run(tmp_path / "run", "--policy", str(finished), env="Hopper-v5")
 
 
+def test_an_environment_of_the_current_folder_under_either_name(user_folder: Path) -> None:
+    run = _run(user_folder / "run", env="points:My/Point-v0")
+    again = _run(user_folder / "again", "--policy", str(run), env="My/Point-v0")
+    assert _weights(run).equal(_weights(again))
+
+
 def test_every_task_and_preset_is_valid() -> None:
     for env in (*TASKS, "Pusher-v5"):
         for preset in PRESETS:
@@ -249,6 +255,8 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_default_folder_names_task_size_and_seed() -> None:
     assert parse(["--env", "ant", "--seed", "2"]).run_dir == "runs/ant-offline-1000000-seed2"
+    custom = parse(["--env", "points:My/Point-v0"]).run_dir
+    assert custom == "runs/points-My-Point-v0-offline-1000000-seed0"
     assert parse(DEBUG).run_dir == "runs/halfcheetah-offline-600-seed0-debug"
 
 

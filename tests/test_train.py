@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -219,13 +221,44 @@ def test_any_gymnasium_id_trains_and_resumes_with_a_new_episode(tmp_path: Path) 
     assert {row["step"] for row in _rows(folder)} >= {"100", "200", "300", "400"}
 
 
+def test_an_environment_of_the_current_folder_trains_stops_and_resumes(
+    user_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tom.collector import Collector
+
+    step, taken = Collector.step, 0
+
+    def interrupted(self: Collector, actions: object) -> object:
+        nonlocal taken
+        taken += 1
+        if taken == 250:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, actions)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Collector, "step", interrupted)
+    rule = ["--termination", "points:arrived"]
+    main(["--env", "points:My/Point-v0", *rule, *DEBUG, "--steps", "300"])
+    output = capsys.readouterr().out
+    command = re.search(r"resume with: python -m tom.train (.*)", output)
+    assert command
+    main(shlex.split(command[1]))
+    folder = user_folder / "runs" / "points-My-Point-v0-tom-seed0-debug"
+    assert {row["step"] for row in _rows(folder)} >= {"100", "200", "300"}
+    assert json.loads((folder / "config.json").read_text())["env"] == "points:My/Point-v0"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--env", "Hoper-v5"], ["env", "Hoper-v5", "Hopper-v5"]),
+        (["--env", "hoper"], ["env", "hoper", "did you mean hopper or Hopper-v5?"]),
+        (["--env", "Hopper"], ["env", "Hopper", "did you mean hopper or Hopper-v5?"]),
+        (["--env", "nosuch"], ["env", "nosuch", "hopper, walker2d, halfcheetah", "module:id"]),
+        (["--env", "no_such:My/Point-v0"], ["env", "finds no module 'no_such'"]),
         (["--env", "CartPole-v1"], ["env", "CartPole-v1", "Discrete", "Box"]),
         (["--env", "Pendulum-v1"], ["termination", "Pendulum-v1", "--termination none"]),
-        (["--env", "hopper", "--termination", "no_such:rule"], ["termination", "no_such:rule"]),
+        (["--env", "hopper", "--termination", "no_such:rule"], ["finds no module 'no_such'"]),
+        (["--env", "hopper", "--termination", "math:rule"], ["math has no function 'rule'"]),
         (["--env", "hopper", "--termination", "torch:numel"], ["termination", "torch:numel"]),
         (["--env", "hopper", "--termination", "torch:inverse"], ["termination", "torch:inverse"]),
         (["--env", "hopper", "--algorithm", "ppo"], ["algorithm", "ppo", "tom, mbpo, pmac"]),

@@ -212,7 +212,7 @@ class Config(Settings):
 
     env: str = "hopper"
     """Task: hopper, walker2d, halfcheetah, ant, humanoid, inverted_pendulum, or any Gymnasium id
-    with Box spaces."""
+    with Box spaces, as module:id if importing that module registers it."""
     algorithm: Algorithm = "tom"
     """tom: weights from the dual Q; mbpo: uniform weights; pmac: weights that decay with age; sac:
     no model at all, the policy learns from real rows alone (weights, dynamics and rollout settings

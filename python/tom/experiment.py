@@ -13,8 +13,9 @@ from tom import checkpoint
 from tom.collector import Collector
 from tom.config import Config, ConfigError
 from tom.dynamics import DynamicsEnsemble
+from tom.environment_ids import environment_spec
 from tom.evaluation import Evaluation
-from tom.gym_vector import TomVectorEnv, box, make_vector_env, termination_rule
+from tom.gym_vector import TomVectorEnv, box, make_vector_env
 from tom.initial_states import InitialStates
 from tom.model_buffer import ModelBuffer
 from tom.precision import check_precision
@@ -27,7 +28,9 @@ from tom.sac import SAC
 from tom.settings import Settings
 from tom.state import State, stack_seeds, take_seed
 from tom.streams import RandomStreams
-from tom.tasks import find_task
+from tom.tasks import TASKS, find_task
+from tom.termination import termination_rule
+from tom.user_code import describe
 from tom.weighting import make_weighting
 
 
@@ -36,8 +39,8 @@ class Experiment:
 
     Raises:
         ConfigError: an action space without bounds, or a precision that the device lacks.
-        ValueError: an environment that does not exist or has no Box spaces, or a termination rule
-            that is unknown or cannot be found.
+        ValueError: an environment that does not exist, cannot be made or has no Box spaces, or a
+            termination rule that is unknown or cannot be found.
     """
 
     def __init__(self, config: Config) -> None:
@@ -148,9 +151,10 @@ def make_env(config: Settings, num_envs: int, threads: int) -> TomVectorEnv:
 
     Raises:
         ConfigError: an action space without bounds.
-        ValueError: an environment that does not exist or has no Box spaces.
+        ValueError: an environment that does not exist, cannot be made or has no Box spaces.
     """
     task = find_task(config.env)
+    environment_spec(task.id, TASKS)  # refuses unknown ones in view of the short names
     env = make_vector_env(
         task.id,
         num_envs,
@@ -182,8 +186,8 @@ def _check_rule(rule: TerminationRule, name: str, observations: Tensor) -> None:
         flags = rule(observations)
     except Exception as error:
         raise ConfigError(
-            f"termination: given {name!r}, which raised {type(error).__name__} ({error}), allowed "
-            f"is a function from a torch tensor [n, O] to booleans [n]"
+            f"termination: given {name!r}, which raised {describe(error)}, allowed is a "
+            f"function from a torch tensor [n, O] to booleans [n]"
         ) from error
     fits = isinstance(flags, Tensor) and flags.dtype == torch.bool
     if not fits or flags.shape != observations.shape[:1]:

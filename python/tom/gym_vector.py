@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn, Self
 
 import gymnasium
@@ -17,10 +15,11 @@ from gymnasium.vector.utils import batch_space, create_empty_array
 
 from tom import task_arguments
 from tom.batch_env import BatchEnv
+from tom.environment_ids import environment_spec, without_module
+from tom.termination import TerminationRule, termination_rule
+from tom.user_code import describe
 
 Array = npt.NDArray[Any]
-# observations [n, O] -> bool [n]
-TerminationRule = Callable[[Any], Any]
 
 
 def make_vector_env(
@@ -36,7 +35,8 @@ def make_vector_env(
     """Return a `BatchEnv` for the ids that it runs, else a `GymVectorEnv`.
 
     Args:
-        id: a Gymnasium id whose observation and action spaces are boxes.
+        id: a Gymnasium id whose observation and action spaces are boxes, or `module:id` to import
+            first the module that registers it.
         num_envs: number of sub-environments N.
         num_threads: threads of a `BatchEnv`; Gymnasium's environments run one after another.
         autoreset_mode: as in Gymnasium.
@@ -46,16 +46,17 @@ def make_vector_env(
         **gymnasium_kwargs: constructor arguments of the environment.
 
     Raises:
-        ValueError: the id is unknown, its spaces are not boxes, or an argument is refused.
+        ValueError: the id is unknown, its module cannot be imported, its environment cannot be
+            made, its spaces are not boxes, or an argument is refused.
     """
-    if id in task_arguments.supported_ids():
+    if _simulated(environment_spec(id)):
         if termination is not None:
             raise ValueError(
                 f"termination is {termination!r}, but {id} has its own termination rule; leave "
                 "it out."
             )
         return BatchEnv(
-            id,
+            without_module(id),
             num_envs,
             num_threads,
             autoreset_mode=autoreset_mode,
@@ -70,35 +71,6 @@ def make_vector_env(
         termination=termination,
         **gymnasium_kwargs,
     )
-
-
-def termination_rule(termination: TerminationRule | str | None) -> TerminationRule | None:
-    """Return the function meant by `none`, `module:function`, a function, or None.
-
-    Raises:
-        ValueError: there is no such function.
-    """
-    if termination is None or callable(termination):
-        return termination
-    if termination == "none":
-        return _never
-    module, colon, function = termination.partition(":")
-    try:
-        rule = getattr(importlib.import_module(module), function) if colon and module else None
-    except (ImportError, AttributeError):
-        rule = None
-    if not callable(rule):
-        raise ValueError(
-            f"termination is {termination!r}, but it must be 'none' or 'module:function', the name "
-            "of a function that can be imported and takes observations [n, O] to bool [n]."
-        )
-    return rule  # type: ignore[no-any-return]
-
-
-def _never(observations: Any) -> Any:
-    if isinstance(observations, torch.Tensor):
-        return torch.zeros(observations.shape[:-1], dtype=torch.bool, device=observations.device)
-    return np.zeros(np.shape(observations)[:-1], dtype=np.bool_)
 
 
 class GymVectorEnv(VectorEnv[Array, Array, Array]):
@@ -245,24 +217,25 @@ class GymVectorEnv(VectorEnv[Array, Array, Array]):
         return np.array(observations).reshape(self.num_envs, -1)
 
 
+def _simulated(spec: Any) -> bool:
+    """Whether `BatchEnv` runs it: an id of Gymnasium's that nobody has registered anew."""
+    own = str(spec.entry_point).startswith("gymnasium.envs.mujoco.")
+    return own and spec.id in task_arguments.supported_ids()
+
+
 def _make(id: str, num_envs: int, mode: AutoresetMode, kwargs: dict[str, Any]) -> Any:
-    try:
-        gymnasium.spec(id)
-    except gymnasium.error.Error as error:
-        close = difflib.get_close_matches(id, list(gymnasium.registry), n=3)
-        hint = f", such as {', '.join(close)}" if close else ""
-        raise ValueError(
-            f"env is {id!r}, but it must be a registered Gymnasium id{hint}."
-        ) from error
+    spec = environment_spec(id)
     vector_kwargs = {"autoreset_mode": mode}
     try:
         envs = gymnasium.make_vec(
-            id, num_envs, vectorization_mode="sync", vector_kwargs=vector_kwargs, **kwargs
+            spec.id, num_envs, vectorization_mode="sync", vector_kwargs=vector_kwargs, **kwargs
         )
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ValueError(
             f"env is {id!r}, which needs a package that is missing: {error}"
         ) from error
+    except Exception as error:  # of the user's own code
+        raise ValueError(f"env is {id!r}, which cannot be made: {_failure(id, error)}") from error
     for kind in ("observation", "action"):
         space = getattr(envs, f"single_{kind}_space")
         if not isinstance(space, Box):
@@ -272,6 +245,19 @@ def _make(id: str, num_envs: int, mode: AutoresetMode, kwargs: dict[str, Any]) -
                 "are allowed."
             )
     return envs
+
+
+def _failure(id: str, error: Exception) -> str:
+    """What went wrong in making an environment, and what to do."""
+    if not isinstance(error, TypeError):
+        return f"{describe(error)}; gymnasium.make({id!r}) shows where."
+    cause = error.__cause__ or error  # Gymnasium's own text is the cause's with details
+    if "missing" in str(cause):
+        return (
+            f"{describe(cause)}; give every argument a default, or a value in the kwargs of "
+            "gymnasium.register."
+        )
+    return f"{describe(cause)}; gymnasium.make({id!r}) shows where."
 
 
 def _flat(space: Box) -> Box:

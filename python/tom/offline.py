@@ -34,6 +34,7 @@ from tom.run_folder import RunFolder
 from tom.settings import override
 from tom.tasks import Preset
 from tom.train import finish_run, open_run
+from tom.user_code import see_current_folder
 
 PROGRAM = "python -m tom.offline"
 DESCRIPTION = f"""\
@@ -60,6 +61,7 @@ class Arguments:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; Ctrl-C outside of the training, which has its own way, ends it in a line."""
     with one_line():
+        see_current_folder()
         run(argv)
 
 

@@ -25,7 +25,8 @@ class OfflineConfig(Settings):
 
     env: str = "halfcheetah"
     """Task: hopper, walker2d, halfcheetah, ant, humanoid, inverted_pendulum, or any Gymnasium id
-    with Box spaces. The policy of interest always acts in it, for the discriminator's rows."""
+    with Box spaces, as module:id if importing that module registers it. The policy of interest
+    always acts in it, for the discriminator's rows."""
     transitions: int = bounded(1_000_000, 1)
     """Transitions of each half; the paper has 1M + 1M. Of a file that holds more, so many are taken
     at even distances, so that it is still seen from beginning to end; of one that holds fewer, all

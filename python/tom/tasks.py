@@ -12,21 +12,26 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tom.config import Config, override
+from tom.environment_ids import without_module
 
 Preset = Literal["default", "paper", "debug"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A Gymnasium id, its constructor arguments, and settings that replace the defaults."""
+    """A Gymnasium id or `module:id`, constructor arguments, and settings that replace defaults."""
 
     id: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def same_as(self, other: Task) -> bool:
-        """Whether it is the same environment, under whatever name."""
-        return (self.id, dict(self.kwargs)) == (other.id, dict(other.kwargs))
+        """Whether it is the same environment, under whatever name.
+
+        The module of `module:id` says only where the id is registered.
+        """
+        ours, theirs = without_module(self.id), without_module(other.id)
+        return (ours, dict(self.kwargs)) == (theirs, dict(other.kwargs))
 
 
 TASKS: Mapping[str, Task] = {
@@ -75,7 +80,7 @@ TASKS: Mapping[str, Task] = {
 
 
 def find_task(name: str) -> Task:
-    """The task of a short name, or a plain one for any other Gymnasium id."""
+    """The task of a short name, or a plain one for any other Gymnasium id or `module:id`."""
     return TASKS.get(name, Task(name))
 
 

@@ -23,6 +23,7 @@ from tom.rollouts import rollout_length, rows_kept
 from tom.run_folder import RunFolder
 from tom.tasks import defaults
 from tom.training_error import TrainingError
+from tom.user_code import see_current_folder
 from tom.weighting import defensive_mixture, weight_metrics
 
 
@@ -86,6 +87,7 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; a second Ctrl-C, or one outside of the training, ends it in a line."""
     with one_line():
+        see_current_folder()
         run(argv)
 
 
