@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from helpers import assert_refused
-from tom import metrics
-from tom.train import main
+from tom import cli, metrics
+from tom.train import main, open_run
 
 needs_bfloat16 = pytest.mark.skipif(
     not torch.cpu._is_avx512_bf16_supported(), reason="the processor lacks AVX512-BF16"
@@ -239,12 +241,29 @@ def test_an_environment_of_the_current_folder_trains_stops_and_resumes(
     rule = ["--termination", "points:arrived"]
     main(["--env", "points:My/Point-v0", *rule, *DEBUG, "--steps", "300"])
     output = capsys.readouterr().out
+    assert "without a time limit" not in output
     command = re.search(r"resume with: python -m tom.train (.*)", output)
     assert command
     main(shlex.split(command[1]))
     folder = user_folder / "runs" / "points-My-Point-v0-tom-seed0-debug"
     assert {row["step"] for row in _rows(folder)} >= {"100", "200", "300"}
     assert json.loads((folder / "config.json").read_text())["env"] == "points:My/Point-v0"
+
+
+def test_a_run_without_a_time_limit_says_where_its_evaluation_is_cut(
+    user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(user_folder)
+    source = (user_folder / "points.py").read_text()
+    (user_folder / "endless.py").write_text(source.replace(", max_episode_steps=200", ""))
+    config = cli.parse(["--env", "endless:My/Point-v0", "--termination", "none", *DEBUG])
+    console = Console(file=io.StringIO())
+    run, _, log = open_run(config, console)
+    with log:
+        run.close()
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "endless:My/Point-v0 is registered without a time limit" in text
+    assert "100,000 steps" in text
 
 
 @pytest.mark.parametrize(

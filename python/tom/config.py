@@ -198,7 +198,11 @@ class SACConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Deterministic evaluation episodes, in a simulator of their own."""
+    """Deterministic evaluation episodes, in a simulator of their own.
+
+    In an environment without a time limit an episode that does not end is cut after 100 000 steps;
+    the run says so when it starts.
+    """
 
     interval: int = bounded(1000, 1)
     """Environment steps between evaluations."""

@@ -38,6 +38,12 @@ class Evaluation:
     ) -> None:
         self.env, self.config, self.seeds, self.device = env, config, list(seeds), device
 
+    @property
+    def limited(self) -> bool:
+        """Whether the environment is registered with a time limit."""
+        spec = self.env.spec
+        return spec is not None and spec.max_episode_steps is not None
+
     def run(self, step: int, policy: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Evaluate a deterministic policy, [S, B, O] → [S, B, A].
 

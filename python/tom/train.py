@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tom import cli, metrics
 from tom.config import Config, ConfigError
+from tom.evaluation import LONGEST_EPISODE
 from tom.experiment import Experiment
 from tom.interrupt import Interrupt, one_line
 from tom.logger import Logger
@@ -124,6 +125,12 @@ def open_run(config: Config, console: Console) -> tuple[Experiment, RunFolder, L
     log = Logger(folder, config, run.step, console)
     if resumed:
         log.load_state_dict(resumed["logger"])
+    if not run.evaluation.limited:
+        log.message(
+            f"{config.env} is registered without a time limit: an evaluation episode that does not "
+            f"end is cut after {LONGEST_EPISODE:,} steps; max_episode_steps of gymnasium.register "
+            f"sets a limit"
+        )
     return run, folder, log
 
 
