@@ -10,7 +10,9 @@ from pathlib import Path
 import gymnasium
 import pytest
 import torch
+from matplotlib.figure import Figure
 
+from tom import figures
 from tom.streams import RandomStreams
 
 CPU = torch.device("cpu")
@@ -44,6 +46,20 @@ def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
             del sys.modules[name]
+
+
+@pytest.fixture
+def figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures saved during a test."""
+    saved: list[Figure] = []
+    save = figures.save
+
+    def keep(figure: Figure, path: Path) -> Path:
+        saved.append(figure)
+        return save(figure, path)
+
+    monkeypatch.setattr(figures, "save", keep)
+    return saved
 
 
 def streams(*seeds: int, purpose: str = "test") -> RandomStreams:

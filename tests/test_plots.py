@@ -10,24 +10,10 @@ import scipy.stats
 import torch
 from matplotlib.figure import Figure
 
-from tom import plots
+from tom import figures, plots
 from tom.config import Config
 from tom.metrics import MetricsTable
 from tom.settings import to_dict
-
-
-@pytest.fixture
-def figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures saved during a test."""
-    saved: list[Figure] = []
-    save = plots._save
-
-    def keep(figure: Figure, path: Path) -> Path:
-        saved.append(figure)
-        return save(figure, path)
-
-    monkeypatch.setattr(plots, "_save", keep)
-    return saved
 
 
 def run_with(path: Path, returns: np.ndarray) -> Path:
@@ -47,7 +33,7 @@ def lines(figure: Figure) -> dict[str, Any]:
 
 def test_t_quantiles() -> None:
     for freedom in (*range(1, 40), 100, 1000):
-        assert plots.t975(freedom) == pytest.approx(scipy.stats.t.ppf(0.975, freedom), rel=1e-4)
+        assert figures.t975(freedom) == pytest.approx(scipy.stats.t.ppf(0.975, freedom), rel=1e-4)
 
 
 def test_confidence_margin_is_that_of_the_t_interval() -> None:
@@ -55,7 +41,7 @@ def test_confidence_margin_is_that_of_the_t_interval() -> None:
     low, high = scipy.stats.t.interval(
         0.95, 4, curves.mean(axis=0), scipy.stats.sem(curves, axis=0)
     )
-    np.testing.assert_allclose(plots.confidence_margin(curves), (high - low) / 2, rtol=1e-4)
+    np.testing.assert_allclose(figures.confidence_margin(curves), (high - low) / 2, rtol=1e-4)
 
 
 def test_returns_of_several_seeds(tmp_path: Path, figure: list[Figure]) -> None:
@@ -73,6 +59,42 @@ def test_returns_of_several_seeds(tmp_path: Path, figure: list[Figure]) -> None:
     (band,) = figure[0].axes[0].collections
     assert band.get_label() == "95 % confidence interval (Student's t)"
     assert band.get_paths()[0].get_extents().ymax == pytest.approx(6 + 12.7062 * 3, rel=1e-4)
+
+
+def test_limits_are_those_of_the_curves_with_room_for_markers(
+    tmp_path: Path, figure: list[Figure]
+) -> None:
+    plots.plot_returns(run_with(tmp_path, np.array([[0.0, 10.0, 60.0], [5.0, -40.0, 20.0]])))
+    axes = figure[0].axes[0]
+    (band,) = axes.collections
+    assert band.get_paths()[0].get_extents().ymax > 200
+    assert axes.get_ylim() == pytest.approx((-45, 65))
+    assert axes.get_xlim() == pytest.approx((0, 3060))
+
+
+@pytest.mark.parametrize(
+    ("curve", "limits"),
+    [
+        ([0.0, 0.0], (-1, 1)),
+        ([-100.0, -100.0], (-105, -95)),
+        ([0.0, np.nan, 10.0, np.inf], (-0.5, 10.5)),
+    ],
+)
+def test_limits_of_odd_curves(curve: list[float], limits: tuple[float, float]) -> None:
+    _, axes = figures.new_figure()
+    figures.limit_to_curves(axes, 1, [np.array(curve)])
+    assert axes.get_ylim() == pytest.approx(limits)
+
+
+def test_long_labels_stay_inside_the_figure() -> None:
+    figure, axes = figures.new_figure()
+    for label in ("short", "long " * 40):
+        axes.plot([0, 1], [0, 1], label=label)
+    figures.draw_legend(figure, columns=2)
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1 and legend.y0 >= 0
+    assert axes.get_window_extent().height > 0.5 * figures.SIZE_INCHES[1] * figure.dpi
 
 
 def test_returns_of_one_seed(tmp_path: Path, figure: list[Figure]) -> None:

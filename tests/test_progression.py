@@ -13,7 +13,7 @@ from rich.console import Console
 from scipy.stats import spearmanr
 
 from helpers import LAYOUT, memoryless_world
-from tom import plots
+from tom import figures, plots
 from tom.config import Config, DiscriminatorConfig, DualQConfig, override
 from tom.dataset_weights import dataset_weights
 from tom.datasets import Dataset
@@ -83,8 +83,8 @@ def test_figure_has_a_bar_per_bin_and_a_colour_per_half(
     known: Progression, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Figure] = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda f, path: drawn.append(f) or save(f, path))
+    save = figures.save
+    monkeypatch.setattr(figures, "save", lambda f, path: drawn.append(f) or save(f, path))
     path = plots.plot_progression(tmp_path / "p.png", known, "title")
     assert path.read_bytes().startswith(b"\x89PNG")
     bars = drawn[0].axes[0].patches

@@ -1,8 +1,6 @@
 """What weights do for the model: fit models to one buffer under several, test on the next rows.
 
-    python bench/returns/model_errors.py RUN_FOLDER
-
-takes the two newest checkpoints of a run. The buffer and the policy are those of the earlier; the
+Takes the two newest checkpoints of a run. The buffer and the policy are those of the earlier; the
 rows that the run appended after it are the policy's own, and no model has seen them. For each
 weighting small ensembles are fitted from fresh parameters, and their errors on the next 250 rows
 (one iteration) and on all later ones are printed, means over seeds.
@@ -11,17 +9,20 @@ weighting small ensembles are fitted from fresh parameters, and their errors on 
 from __future__ import annotations
 
 import dataclasses
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tom import checkpoint
-from tom.config import Config, override
+from tom import checkpoint, cli
+from tom.config import override
 from tom.dynamics import DynamicsEnsemble
 from tom.experiment import Experiment
-from tom.run_folder import read_config
+from tom.one_line_parser import OneLineParser
+from tom.run_folder import find_folder
+from tom.saved_run import find_run
+from tom.settings import ConfigError
 from tom.state import stack_seeds
 from tom.streams import RandomStreams
 from tom.weighting import OccupancyWeighting, defensive_mixture, weight_metrics
@@ -55,13 +56,24 @@ def errors(run: Experiment, weights: Tensor, later: Tensor) -> list[float]:
     return means
 
 
-def main(folder: Path) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print one line per weighting and share of uniform weight."""
-    config = dataclasses.replace(read_config(folder / "config.json", Config), algorithm="mbpo")
+    parser = OneLineParser("python bench/returns/model_errors.py", __doc__ or "")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder of tom.train")
+    folder = parser.parse_args(argv).run
+    try:
+        given = f"run: given {folder}"
+        config = find_run(folder, given).config
+        folder = find_folder(folder, given)
+        steps = checkpoint.steps(folder / "checkpoints")[-2:]
+        if len(steps) < 2:
+            raise ConfigError(f"{given}, which has {len(steps)} checkpoints, allowed are two")
+    except ConfigError as error:
+        cli.fail(str(error))
+    config = dataclasses.replace(config, algorithm="mbpo")
     run = Experiment(dataclasses.replace(config, run_dir=""))
     (earlier, before), (_, after) = (
-        checkpoint.load(folder / "checkpoints", step)
-        for step in checkpoint.steps(folder / "checkpoints")[-2:]
+        checkpoint.load(folder / "checkpoints", step) for step in steps
     )
     states = [stack_seeds([files[f"seed_{config.seed}"]]) for files in (before, after)]
     for name in ("replays", "sac", "collector"):
@@ -88,6 +100,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    main()

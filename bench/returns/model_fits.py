@@ -1,33 +1,35 @@
 """How well the model keeps up with a run: fit it to the run's rows as they came, ask for the next.
 
-    python bench/returns/model_fits.py RUN_FOLDER [STEPS]
-
-takes the rows of a finished run's newest checkpoint, STEPS (20 000) of them. Every 250 rows a small
+Takes the rows of a finished run's newest checkpoint, STEPS of them. Every 250 rows a small
 ensemble, unweighted, goes on learning from all rows so far as a run's would, and its squared error
 on the 250 rows that come next is noted: what the policy meets in the model until the next fit.
 Printed are means over thirds of the run, for two learning rates, and for held-out rows that are
-drawn anew at each fit, as MBPO does, or held out for good; `model_fits_TASK.png` shows all.
+drawn anew at each fit, as MBPO does, or held out for good. model_fits_TASK.png shows all; it is
+written to the current folder, or with --update to this repository's bench/returns.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
+from curves import folder_of
 from torch import Tensor
 
+from tom import cli, figures
 from tom.config import Config
 from tom.datasets import load_dataset
 from tom.dynamics import DynamicsEnsemble
 from tom.experiment import Experiment
-from tom.plots import BLUE, DOTS_PER_INCH, GREY, SIZE_INCHES, STYLE, VERMILION
+from tom.figures import BLUE, GREY, VERMILION
+from tom.one_line_parser import OneLineParser
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.saved_run import find_run
+from tom.settings import ConfigError
 from tom.streams import RandomStreams
 
 MEMBERS, INTERVAL = 2, 250
@@ -65,14 +67,9 @@ def errors(ensemble: DynamicsEnsemble, rows: Tensor, first: int) -> Tensor:
     return torch.cat(found)
 
 
-def draw(found: dict[str, Tensor], env: str, first: int) -> Path:
+def draw(found: dict[str, Tensor], env: str, first: int, path: Path) -> None:
     """One line per variant, in the order old to new."""
-    import matplotlib
-
-    path = Path(__file__).with_name(f"model_fits_{env}.png")
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-        axes = figure.add_subplot()
+    figure, axes = figures.new_figure()
     for (name, values), colour in zip(
         found.items(), (GREY, VERMILION, "#009E73", BLUE), strict=True
     ):
@@ -83,15 +80,26 @@ def draw(found: dict[str, Tensor], env: str, first: int) -> Path:
     axes.set_title(env)
     axes.set_xlabel("environment steps")
     axes.set_ylabel(f"squared error on the next {INTERVAL} rows")
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     figure.legend(title=LEGEND, loc="outside lower center", ncols=2, frameon=False, fontsize=9.0)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
-    return path
+    figures.save(figure, path)
 
 
-def main(folder: Path, steps: int) -> None:
-    """Print one line per variant."""
-    rows, layout, config = rows_of(folder)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print one line per variant, and draw them."""
+    parser = OneLineParser("python bench/returns/model_fits.py", __doc__ or "")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder of tom.train")
+    parser.add_argument(
+        "steps", nargs="?", type=int, default=20_000, metavar="STEPS",
+        help="rows that are taken (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--update", action="store_true", help="replace the repository's own figure")
+    arguments = parser.parse_args(argv)
+    folder, steps = arguments.run, arguments.steps
+    try:
+        output = folder_of(arguments.update)
+        rows, layout, config = rows_of(folder)
+    except ConfigError as error:
+        cli.fail(str(error))
     rows, first = rows[:, :steps], config.exploration_steps
     print(f"{folder.name}: squared error on the next {INTERVAL} rows, {first} to {steps} rows")
     print(f"{LEGEND:30}{'first':>10}{'second':>10}{'last third':>12}")
@@ -109,10 +117,10 @@ def main(folder: Path, steps: int) -> None:
         found[name] = errors(ensemble, rows, first)
         thirds = [part.mean().item() for part in found[name].tensor_split(3)]
         print(f"{name:30}{thirds[0]:10.3f}{thirds[1]:10.3f}{thirds[2]:12.3f}", flush=True)
-    print(f"wrote {draw(found, config.env, first)}")
+    picture = output / f"model_fits_{config.env}.png"
+    draw(found, config.env, first, picture)
+    print(f"wrote {picture}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) == 3 else 20_000)
+    main()

@@ -24,6 +24,8 @@ from tom.settings import (
     walk,
 )
 
+ALLOWED_RUN = "allowed is a run folder of tom.train or tom.offline"
+
 # Folders locked by this process, as (device, inode), until it ends. The open descriptor keeps the
 # inode from being used again. Opening a folder twice in one process is fine.
 _locks: dict[tuple[int, int], int] = {}
@@ -122,6 +124,22 @@ def _saved(path: Path, kind: type[Settings]) -> Settings | None:
             f"that can"
         ) from error
     return None
+
+
+def find_folder(path: Path, given: str) -> Path:
+    """Where the run is in a folder of `tom.train`, or of `tom.offline`, whose is in `sac`.
+
+    Args:
+        path: the folder.
+        given: how messages begin, such as `policy: given runs/x`.
+
+    Raises:
+        ConfigError: it holds no run.
+    """
+    for folder in (path / "sac", path):
+        if (folder / "config.json").is_file():
+            return folder
+    raise ConfigError(f"{given}, which holds no run, {ALLOWED_RUN}")
 
 
 def read_config(file: Path, kind: type[SettingsT]) -> SettingsT:

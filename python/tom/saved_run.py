@@ -12,7 +12,7 @@ from tom import checkpoint
 from tom.checkpoint import CheckpointError
 from tom.config import Config
 from tom.rows import RowLayout
-from tom.run_folder import read_config
+from tom.run_folder import ALLOWED_RUN, find_folder, read_config
 from tom.sac import SAC
 from tom.settings import ConfigError
 from tom.state import State, stack_seeds
@@ -40,11 +40,7 @@ def find_run(path: Path, given: str, env: str | None = None) -> SavedRun:
     Raises:
         ConfigError: no such run, one of another task, or one without a checkpoint.
     """
-    if (path / "sac" / "config.json").is_file():
-        path = path / "sac"
-    allowed = "allowed is a run folder of tom.train or tom.offline"
-    if not (path / "config.json").is_file():
-        raise ConfigError(f"{given}, which holds no run, {allowed}")
+    path, allowed = find_folder(path, given), ALLOWED_RUN
     try:
         config = read_config(path / "config.json", Config)
         found = checkpoint.load(path / "checkpoints")

@@ -1,0 +1,290 @@
+"""Compare runs of one task: `python -m tom.compare runs/hopper-tom-seed0 runs/hopper-mbpo-seed0`.
+
+Seeds of all runs with the same label are one group: a curve in the figure and a line in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tom import cli, figures
+from tom.config import Config
+from tom.figures import ALGORITHM_COLOURS, GREY, PALETTE, FloatArray
+from tom.one_line_parser import OneLineParser
+from tom.returns import Curve, RunReturns, on_common_steps, read_returns
+from tom.settings import ConfigError
+from tom.tasks import find_task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PROGRAM = "python -m tom.compare"
+DESCRIPTION = f"""\
+Draw evaluation return against environment steps for runs of one task, and print their means.
+Runs with the same label are pooled, all their seeds; the label is the algorithm's name, or the one
+that is given. Shown are the mean over a label's seeds, its 95 % confidence interval (Student's t)
+and each seed, on the steps at which all seeds of the label were evaluated.
+
+$ {PROGRAM} runs/hopper-tom-seed0to2 runs/hopper-mbpo-seed0to2
+$ {PROGRAM} runs/hopper-tom-seed0 "TOM, kl=runs/kl-seed0" "TOM, kl=runs/kl-seed1\""""
+
+# Settings that may differ within a label without a word: which seeds, how long, and where and how
+# fast it happens.
+INCIDENTAL = frozenset({*Config().free, "env", "seed", "seeds", "steps", "device"})
+QUARTERS = 4
+
+
+@dataclass(frozen=True)
+class Group:
+    """The pooled seeds of all runs with one label.
+
+    Attributes:
+        label: how figure and table name it.
+        runs: its runs.
+        steps: `[T]` at which all its seeds were evaluated.
+        returns: `[S, T]` their mean returns.
+    """
+
+    label: str
+    runs: Sequence[RunReturns]
+    steps: FloatArray
+    returns: FloatArray
+
+    def differences(self) -> list[str]:
+        """Names of the settings in which its runs differ, and which may have changed the curves."""
+        settings = [dict(_leaves(run.config)) for run in self.runs]
+        common = [name for name in settings[0] if all(name in other for other in settings)]
+        return [
+            name
+            for name in common
+            if name not in INCIDENTAL and any(s[name] != settings[0][name] for s in settings)
+        ]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command: writes the figure, prints the table.
+
+    Raises:
+        SystemExit: status 2 after one sentence on stderr; no file has been written.
+    """
+    parser = OneLineParser(PROGRAM, DESCRIPTION)
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN",
+        help="run folder of tom.train (or tom.offline), or LABEL=FOLDER",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, default=Path("comparison.png"), metavar="FILE",
+        help="the figure, .png, .pdf or .svg (default: %(default)s)",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    console = Console()
+    try:
+        groups = read_groups(arguments.runs)
+        steps = shared_steps(groups)
+        path = plot_comparison(arguments.output, groups)
+    except ConfigError as error:
+        cli.fail(str(error))
+    console.print(comparison_table(groups, steps))
+    for group in groups:
+        if names := group.differences():
+            more = f" and {len(names) - 3} more settings" if len(names) > 3 else ""
+            console.print(Text(f"runs of {group.label} differ in {', '.join(names[:3])}{more}"))
+    console.print(f"the figure is in {path}", soft_wrap=True, markup=False, highlight=False)
+
+
+def read_groups(given: Sequence[str]) -> list[Group]:
+    """The runs of a command line, pooled by label, in the order given.
+
+    Args:
+        given: run folders, or `LABEL=FOLDER`.
+
+    Raises:
+        ConfigError: no run, runs of several tasks, a seed that a label has twice, seeds of a label
+            that share no step, or more labels than colours.
+    """
+    runs: dict[str, list[RunReturns]] = {}
+    first: RunReturns | None = None
+    for argument in given:
+        label, path = _split(argument)
+        run = read_returns(path, f"runs: given {path}")
+        first = first or run
+        if not find_task(run.env).same_as(find_task(first.env)):
+            raise ConfigError(
+                f"runs: given {first.path} of {first.env} and {path} of {run.env}, allowed are "
+                f"runs of one task"
+            )
+        runs.setdefault(label or run.algorithm.upper(), []).append(run)
+    if len(runs) > len(PALETTE):
+        raise ConfigError(f"runs: given {len(runs)} labels, allowed are at most {len(PALETTE)}")
+    return [_pool(label, members) for label, members in runs.items()]
+
+
+def shared_steps(groups: Sequence[Group]) -> list[int]:
+    """The steps of the table: the last one that all groups have, and those nearest its quarters.
+
+    Raises:
+        ConfigError: they have none.
+    """
+    common = sorted(set.intersection(*(set(group.steps.tolist()) for group in groups)))
+    if not common:
+        raise ConfigError(
+            f"runs: given {' and '.join(g.label for g in groups)}, which were evaluated at no "
+            f"common step, allowed are runs that were"
+        )
+    quarters = [common[-1] * (i + 1) / QUARTERS for i in range(QUARTERS)]
+    return sorted({int(min(common, key=lambda step: abs(step - q))) for q in quarters})
+
+
+def comparison_table(groups: Sequence[Group], steps: Sequence[int]) -> Table:
+    """Mean ± standard deviation over the seeds at some steps, a line per group.
+
+    The deviation is that of the given seeds (divisor S), as in published tables; one seed has none.
+
+    Args:
+        groups: the lines.
+        steps: the columns; each group has all of them.
+    """
+    table = Table(title=f"{groups[0].runs[0].env}: {_quantity(groups)} after … steps,\n"
+                        f"mean ± standard deviation over seeds")  # fmt: skip
+    table.add_column("")
+    table.add_column("seeds", justify="right")
+    for step in steps:
+        table.add_column(figures.grouped(step), justify="right")
+    cells = [group.returns[:, np.searchsorted(group.steps, steps)] for group in groups]
+    largest = np.nanmax([1.0, *(np.abs(returns).max() for returns in cells)])
+    digits = 0 if largest >= 100 else 1 if largest >= 10 else 2
+    for group, returns in zip(groups, cells, strict=True):
+        # Adding zero turns −0 into 0.
+        means = returns.mean(axis=0).round(digits) + 0.0
+        texts = [f"{mean:,.{digits}f}".replace("-", "−") for mean in means]
+        if len(returns) > 1:
+            deviations = returns.std(axis=0)
+            texts = [f"{m} ± {d:,.{digits}f}" for m, d in zip(texts, deviations, strict=True)]
+        # As Text, because brackets in a label are no markup.
+        table.add_row(*map(Text, (group.label, str(len(returns)), *texts)))
+    return table
+
+
+def plot_comparison(path: Path, groups: Sequence[Group]) -> Path:
+    """Draw the groups' returns against environment steps, a colour each.
+
+    Args:
+        path: the file to write; its ending says of which kind.
+        groups: what is drawn.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ConfigError: an ending that matplotlib does not know, or a file that cannot be written.
+    """
+    figure, axes = figures.new_figure()
+    kinds = figure.canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in kinds:
+        raise ConfigError(
+            f"output: given {path}, allowed are files that end in .{', .'.join(sorted(kinds))}"
+        )
+    for group, colour in zip(groups, _colours(groups), strict=True):
+        seeds = len(group.returns)
+        # matplotlib reads text between dollars as mathematics.
+        label = f"{group.label}, {seeds} seed{'s' if seeds > 1 else ''}".replace("$", r"\$")
+        figures.draw_seeds(axes, group.steps, group.returns, label, colour, explain=False)
+    if any(len(group.returns) > 1 for group in groups):
+        _explain(axes)
+    last = max(group.steps[-1] for group in groups)
+    figures.limit_to_curves(axes, last, [group.returns for group in groups])
+    axes.yaxis.set_major_formatter(figures.grouped)
+    axes.set_title(groups[0].runs[0].env)
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel(_quantity(groups))
+    figures.draw_legend(figure, columns=2)
+    try:
+        return figures.save(figure, path)
+    except OSError as error:
+        raise ConfigError(
+            f"output: given {path}, which cannot be written ({error.strerror}), allowed is a file "
+            f"that can"
+        ) from error
+
+
+def _split(argument: str) -> tuple[str, Path]:
+    """Label, empty if none is given, and folder; a folder's own name may have an equals sign."""
+    path = Path(argument).expanduser()
+    if "=" not in argument or path.exists():
+        return "", path
+    label, _, folder = argument.partition("=")
+    label = label.strip()
+    # matplotlib leaves labels that begin with an underscore out of its legends.
+    if not label or label.startswith("_"):
+        raise ConfigError(
+            f"runs: given {argument}, allowed are FOLDER and LABEL=FOLDER with a label that is not "
+            f"empty and does not begin with an underscore"
+        )
+    return label, Path(folder).expanduser()
+
+
+def _pool(label: str, runs: Sequence[RunReturns]) -> Group:
+    curves: dict[int, Curve] = {}
+    for run in runs:
+        for seed, curve in run.curves.items():
+            # Twice the same seed is no second sample: the interval would be too narrow.
+            if seed in curves:
+                raise ConfigError(
+                    f"runs: given seed {seed} of {label} twice, the second time in {run.path}, "
+                    f"allowed is each seed once per label; LABEL=FOLDER gives another label"
+                )
+            curves[seed] = curve
+    steps, returns = on_common_steps(curves.values())
+    if not len(steps):
+        raise ConfigError(
+            f"runs: given {label}, whose seeds were evaluated at no common step, allowed are runs "
+            f"that were"
+        )
+    return Group(label, runs, steps, returns)
+
+
+def _colours(groups: Sequence[Group]) -> list[str]:
+    """Its algorithm's colour for the first group of each, what is left for the others."""
+    found: dict[str, str] = {}
+    for group in groups:
+        colour = ALGORITHM_COLOURS.get(group.runs[0].algorithm)
+        if colour and colour not in found.values():
+            found[group.label] = colour
+    free = (colour for colour in PALETTE if colour not in found.values())
+    return [found[g.label] if g.label in found else next(free) for g in groups]
+
+
+def _explain(axes: Axes) -> None:
+    """Legend entries, in grey, for what every colour has."""
+    axes.plot([], [], color=GREY, label=figures.SEED_LABEL, **figures.SEED_STYLE)
+    # Darker than one band, as bands lie upon each other.
+    style = {**figures.BAND_STYLE, "alpha": 0.25}
+    axes.fill_between([], [], [], color=GREY, label=figures.BAND_LABEL, **style)
+
+
+def _quantity(groups: Sequence[Group]) -> str:
+    """What returns are means of."""
+    settings = [run.config.get("evaluation", {}) for group in groups for run in group.runs]
+    episodes = {evaluation.get("episodes") for evaluation in settings}
+    count = f"{episodes.pop()} episodes" if len(episodes) == 1 else "an evaluation's episodes"
+    return f"mean return of {count}"
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+if __name__ == "__main__":
+    main()
