@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tom import cli
 from tom.config import Config, ConfigError
+from tom.devices import check_device
 from tom.settings import types
 from tom.tasks import defaults
 from tom.user_code import see_current_folder
@@ -137,13 +138,13 @@ def test_gpus_that_torch_does_not_find_are_refused(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    cli.check_device("cpu")
+    check_device("cpu")
     for device, needed in (("cuda", 1), ("cuda:0", 1), ("cuda:1", 2), ("cuda:7", 8)):
         if count >= needed:
-            cli.check_device(device)
+            check_device(device)
         else:
             with pytest.raises(ConfigError, match=f"device: given '{device}', allowed"):
-                cli.check_device(device)
+                check_device(device)
 
 
 def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,31 +1,40 @@
 """tom: policy-aware dynamics models by Transition Occupancy Matching.
 
 Three parts can be used by themselves: :class:`ReplayBuffer`, :class:`BatchEnv`, and the weights ξ*
-(:class:`Discriminator`, :class:`DualQ`, :func:`occupancy_weights`). `python -m tom.train` runs them
-all.
+(:func:`dataset_weights`). `python -m tom.train` runs them all, and :func:`load_agent` gives the
+policy that it has trained.
 """
 
 from tom import _libraries as _libraries
+from tom.agent import Agent, load_agent
 from tom.batch_env import BatchEnv
 from tom.config import Config, ConfigError
+from tom.dataset_weights import dataset_weights
+from tom.datasets import Dataset
 from tom.discriminator import Discriminator
 from tom.divergences import DIVERGENCES, Divergence
 from tom.dual_q import DualQ
 from tom.gym_vector import make_vector_env
 from tom.ops import occupancy_weights, stacked_mlp, weighted_gaussian_nll
 from tom.replay import ReplayBuffer
+from tom.rows import RowLayout
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DIVERGENCES",
+    "Agent",
     "BatchEnv",
     "Config",
     "ConfigError",
+    "Dataset",
     "Discriminator",
     "Divergence",
     "DualQ",
     "ReplayBuffer",
+    "RowLayout",
+    "dataset_weights",
+    "load_agent",
     "make_vector_env",
     "occupancy_weights",
     "stacked_mlp",

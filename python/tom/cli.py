@@ -21,7 +21,6 @@ from itertools import pairwise
 from types import NoneType
 from typing import Annotated, Any, Literal, NoReturn, cast, get_args, get_origin, get_type_hints
 
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +33,7 @@ from tyro.constructors import (
 )
 
 from tom.config import Config
+from tom.devices import check_device
 from tom.settings import ConfigError, Settings, SettingsT, override, types, validate, walk
 from tom.tasks import TASKS, Preset, defaults
 
@@ -144,27 +144,6 @@ def run_dir_named(name: str, preset: Preset) -> str:
     if preset != "default":
         name += f"-{preset}"
     return "runs/" + re.sub(r"[^\w.-]+", "-", name)
-
-
-def check_device(device: str) -> None:
-    """Check that torch can use `device` here.
-
-    Raises:
-        ConfigError: another name than cpu, cuda or cuda:N, or a GPU that torch does not find.
-    """
-    if device == "cpu":
-        return
-    match = re.fullmatch(r"cuda(?::(\d+))?", device)
-    if match is None:
-        raise ConfigError(f"device: given {device!r}, allowed are cpu, cuda and cuda:N")
-    if not torch.cuda.is_available():
-        raise ConfigError(
-            f"device: given {device!r}, allowed is cpu on this machine, where torch finds no CUDA"
-        )
-    count = torch.cuda.device_count()
-    if int(match[1] or 0) >= count:
-        last = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
-        raise ConfigError(f"device: given {device!r}, allowed are cpu, cuda and {last}")
 
 
 def print_config(config: SettingsT, console: Console, default: SettingsT) -> None:

@@ -16,7 +16,7 @@ from tom.gym_vector import box
 from tom.offline_config import OfflineConfig
 from tom.process import use_threads
 from tom.rows import RowLayout
-from tom.saved_run import load_actor
+from tom.saved_run import find_run, load_policy
 from tom.streams import RandomStreams
 
 
@@ -65,8 +65,8 @@ class OfflineTask:
             ConfigError: no such run, or one of another task.
         """
         path, given = Path(source).expanduser(), f"{name}: given {source}"
-        bounds, env = (self._low, self._high), self.config.env
-        return load_actor(path, given, env, self.layout, *bounds, self._streams())
+        run, bounds = find_run(path, given, self.config.env), (self._low, self._high)
+        return load_policy(run, given, self.layout, *bounds, self._streams()).act
 
     def clone(self, rows: Tensor) -> Policy:
         """A policy fitted to the newest `discriminator.current_rows` of these rows [n, W]."""

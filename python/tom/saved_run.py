@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,23 +21,25 @@ from tom.tasks import find_task
 
 @dataclass(frozen=True)
 class SavedRun:
-    """The first seed of a run at its newest checkpoint."""
+    """One seed of a run at its newest checkpoint."""
 
     config: Config
+    seed: int
     step: int
     state: State
 
 
-def find_run(path: Path, given: str, env: str | None = None) -> SavedRun:
+def find_run(path: Path, given: str, env: str | None = None, seed: int | None = None) -> SavedRun:
     """The run in a folder of `tom.train`, or that in the sub-folder `sac` of one of `tom.offline`.
 
     Args:
         path: the folder.
         given: how messages begin, such as `policy: given runs/x`.
         env: the task that it must be of; left out, any.
+        seed: which of its seeds; left out, the first.
 
     Raises:
-        ConfigError: no such run, one of another task, or one without a checkpoint.
+        ConfigError: no such run or seed, a run of another task, or one without a checkpoint.
     """
     path, allowed = find_folder(path, given), ALLOWED_RUN
     try:
@@ -48,44 +49,39 @@ def find_run(path: Path, given: str, env: str | None = None) -> SavedRun:
         raise ConfigError(f"{given}, which cannot be read ({error}), {allowed}") from error
     if env is not None and not find_task(env).same_as(find_task(config.env)):
         raise ConfigError(f"{given}, a run of {config.env}, {allowed} for {env}")
+    seed, last = config.seed if seed is None else seed, config.seed + config.seeds - 1
+    if not config.seed <= seed <= last:
+        raise ConfigError(f"seed: given {seed}, allowed are {config.seed} to {last} in {path}")
     if found is None:
         raise ConfigError(f"{given}, which has no checkpoint yet, {allowed} with one")
     step, files = found
-    return SavedRun(config, step, files[f"seed_{config.seed}"])
+    return SavedRun(config, seed, step, files[f"seed_{seed}"])
 
 
-def load_actor(
-    path: Path,
-    given: str,
-    env: str,
-    layout: RowLayout,
-    low: Tensor,
-    high: Tensor,
-    streams: RandomStreams,
-) -> Callable[[Tensor], Tensor]:
-    """The actor of a run folder; it draws actions [1, B, A] for observations [1, B, O].
+def load_policy(
+    run: SavedRun, given: str, layout: RowLayout, low: Tensor, high: Tensor, streams: RandomStreams
+) -> SAC:
+    """The policy of a run; its critics are untrained.
 
     Args:
-        path: the folder.
+        run: the run.
         given: how messages begin.
-        env: the task.
-        layout: its layout.
+        layout: the layout of its task's rows.
         low: the actions' lower bounds [A].
         high: their upper bounds [A].
         streams: one random stream.
 
     Raises:
-        ConfigError: no such run, or one of another task.
+        ConfigError: the task has other sizes than when the run was made.
     """
-    run = find_run(path, given, env)
     config = run.config
     sac = SAC(layout, low, high, config.sac, config.discount, streams, precision=config.precision)
     actor = stack_seeds([run.state["sac"]["actor"]])
     theirs, ours = actor["parameters"].shape, sac.actor.state_dict()["parameters"].shape
     if theirs != ours:
         raise ConfigError(
-            f"{given}, whose actor for {run.config.env} has {theirs[1]} parameters, allowed is one "
-            f"of this task, with {ours[1]}"
+            f"{given}, whose actor for {config.env} has {theirs[1]} parameters, allowed is one of "
+            f"this task, with {ours[1]}"
         )
     sac.actor.load_state_dict(actor)
-    return sac.act
+    return sac

@@ -1,0 +1,90 @@
+"""A trained policy to act with: `tom.load_agent("runs/hopper-tom-seed0").act(observation)`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tom.devices import check_device
+from tom.gym_vector import box
+from tom.rows import RowLayout
+from tom.saved_run import SavedRun, find_run, load_policy
+from tom.streams import RandomStreams
+from tom.tasks import find_task
+
+
+class Agent:
+    """The policy of one seed of a run; made by :func:`load_agent`.
+
+    Attributes:
+        config: the run's settings.
+        seed: the seed.
+        step: environment steps that it had taken.
+    """
+
+    def __init__(self, run: SavedRun, given: str, device: torch.device) -> None:
+        self.config, self.seed, self.step = run.config, run.seed, run.step
+        self._device = device
+        env = self.make_env()
+        observations, actions = box(env.observation_space), box(env.action_space)
+        env.close()
+        layout = RowLayout(observations.shape[0], actions.shape[0])
+        low, high = torch.as_tensor(actions.low), torch.as_tensor(actions.high)
+        streams = RandomStreams([self.seed], "agent", device)
+        self._size, self._policy = (
+            layout.observation_size,
+            load_policy(run, given, layout, low, high, streams),
+        )
+
+    def make_env(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+        """The run's task as Gymnasium makes it, such as with `render_mode="human"`."""
+        task = find_task(self.config.env)
+        return gymnasium.make(task.id, **{**task.kwargs, **kwargs})
+
+    def act(
+        self, observations: npt.ArrayLike, *, deterministic: bool = True
+    ) -> npt.NDArray[np.float32]:
+        """Actions [A] for an observation [O], or [B, A] for [B, O], between the action's bounds.
+
+        Args:
+            observations: one, or a batch.
+            deterministic: take the middle of the policy's distribution, as evaluations do, or draw
+                from it, as the training does.
+
+        Raises:
+            ValueError: observations of another shape.
+        """
+        given = torch.as_tensor(np.asarray(observations, np.float32))
+        if given.ndim not in (1, 2) or given.shape[-1] != self._size:
+            raise ValueError(
+                f"observations: given the shape {list(given.shape)}, allowed are [{self._size}] "
+                f"and [B, {self._size}]"
+            )
+        batch = given.reshape(1, -1, self._size).to(self._device)
+        policy = self._policy.act_deterministically if deterministic else self._policy.act
+        actions: npt.NDArray[np.float32] = policy(batch)[0].cpu().numpy()
+        return actions.reshape(*given.shape[:-1], -1)
+
+
+def load_agent(run_dir: str | Path, seed: int | None = None, *, device: str = "cpu") -> Agent:
+    """The agent of a run of tom.train, or of tom.offline's replay half, at its newest checkpoint.
+
+    Args:
+        run_dir: the run's folder.
+        seed: which of its seeds; left out, the first.
+        device: where the policy is computed: cpu, cuda or cuda:N.
+
+    Raises:
+        ConfigError: no such run, seed or device, or a run without a checkpoint.
+        ValueError: an environment that cannot be made.
+    """
+    check_device(device)
+    given = f"run_dir: given {run_dir}"
+    return Agent(
+        find_run(Path(run_dir).expanduser(), given, seed=seed), given, torch.device(device)
+    )

@@ -1,0 +1,65 @@
+"""Acting with what a run has trained."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+import tom
+from tom.cli import parse
+from tom.train import main, open_run
+
+OPTIONS = ["--env", "hopper", "--preset", "debug", "--algorithm", "sac", "--threads", "1",
+           "--seeds", "2", "--steps", "250"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("agent") / "run"
+    main([*OPTIONS, "--run-dir", str(folder)])
+    return folder
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_actions_are_those_of_an_evaluation(run: Path, seed: int) -> None:
+    parts, _, _ = open_run(parse([*OPTIONS, "--run-dir", str(run)]), Console(file=io.StringIO()))
+    observations = torch.randn(2, 7, 11)
+    expected = parts.sac.act_deterministically(observations)[seed].numpy()
+    parts.close()
+    agent = tom.load_agent(run, seed)
+    assert (agent.seed, agent.step, agent.config.algorithm) == (seed, 250, "sac")
+    given = observations[seed].numpy()
+    np.testing.assert_allclose(agent.act(given), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(agent.act(given[3].astype(float)), expected[3], rtol=0, atol=1e-6)
+    drawn = agent.act(given, deterministic=False)
+    assert drawn.shape == (7, 3) and np.abs(drawn).max() <= 1
+    assert not np.array_equal(drawn, agent.act(given, deterministic=False))
+
+
+def test_its_environment_is_the_runs(run: Path) -> None:
+    agent = tom.load_agent(str(run))
+    env = agent.make_env(max_episode_steps=3)
+    observation, _ = env.reset(seed=0)
+    over, steps = False, 0
+    while not over:
+        observation, _, terminated, truncated, _ = env.step(agent.act(observation))
+        over, steps = terminated or truncated, steps + 1
+    assert steps == 3
+
+
+def test_what_cannot_be_loaded_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(tom.ConfigError, match="holds no run"):
+        tom.load_agent(tmp_path)
+    with pytest.raises(tom.ConfigError, match="seed: given 2, allowed are 0 to 1"):
+        tom.load_agent(run, 2)
+    with pytest.raises(tom.ConfigError, match="device: given 'tpu'"):
+        tom.load_agent(run, device="tpu")
+    with pytest.raises(
+        ValueError, match=r"given the shape \[5\], allowed are \[11\] and \[B, 11\]"
+    ):
+        tom.load_agent(run).act(np.zeros(5))
