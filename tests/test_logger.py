@@ -347,3 +347,10 @@ def test_step_costs_less_than_five_microseconds(tmp_path: Path) -> None:
                 log.step(step)
             cost = min(cost, (time.perf_counter() - began) / 1000)
     assert cost < 5e-6
+
+
+def test_a_damaged_table_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,seed,x\n100,5,1.0\ngarbage\n")
+    with pytest.raises(ValueError, match=r"metrics.csv is damaged: line 3 has no step and seed"):
+        metrics.read(file)

@@ -212,7 +212,11 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """One run: `seeds` independent trainings of one algorithm on one task."""
+    """One run: `seeds` independent trainings of one algorithm on one task.
+
+    Made in Python it has no task's own settings, and nothing has been checked:
+    `tom.tasks.defaults("ant")` has them, and `tom.settings.validate(config)` checks.
+    """
 
     env: str = "hopper"
     """Task: hopper, walker2d, halfcheetah, ant, humanoid, inverted_pendulum, or any Gymnasium id

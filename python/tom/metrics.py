@@ -61,12 +61,22 @@ class MetricsTable:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a table as text, column → value; a last line without its end is left out."""
+    """The rows of a table as text, column → value; a last line without its end is left out.
+
+    Raises:
+        ValueError: a line that no run has written; the message names it.
+    """
     if not path.exists():
         return []
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
-    return list(csv.DictReader(whole.splitlines()))
+    rows = list(csv.DictReader(whole.splitlines()))
+    for i, row in enumerate(rows):
+        if not all((row.get(key) or "").isdecimal() for key in KEYS):
+            raise ValueError(
+                f"{path} is damaged: line {i + 2} has no step and seed; remove that line"
+            )
+    return rows
 
 
 def _any(rows: Sequence[Mapping[str, str]], name: str) -> bool:

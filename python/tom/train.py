@@ -204,7 +204,7 @@ def plot_weights(run: Experiment, folder: RunFolder) -> None:
             folder.plots / f"weight_age_seed_{seed}.png",
             buffer.ages[weighed] - later,
             buffer.weights[weighed],
-            f"{config.env}, {config.algorithm}, seed {seed}, step {run.step - later}",
+            f"{config.env}, {config.algorithm.upper()}, seed {seed}, step {run.step - later:,}",
         )
 
 
