@@ -120,6 +120,7 @@ def test_weighted_gaussian_nll_gradcheck_and_gradgradcheck():
     assert torch.autograd.gradgradcheck(function, (mean, log_var, lower, upper))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # torch's own use
 def test_weighted_gaussian_nll_derivative_in_a_direction():
     output, lower, upper, target, delta = (t.detach() for t in gaussians(batch=4, columns=2))
     inputs = (*output.chunk(2, dim=-1), lower, upper)
