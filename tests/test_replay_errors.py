@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.masked import masked_tensor
 
 from tom.replay import ReplayBuffer
 
@@ -191,6 +193,60 @@ def test_a_failed_call_explains_itself_and_changes_nothing(
         call(buffer)
     for name, value in buffer.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def freed() -> torch.Tensor:
+    x = rows(4)
+    x.untyped_storage().resize_(0)
+    return x
+
+
+def freed_view() -> torch.Tensor:
+    x = rows(4)
+    view = x[1:]
+    x.untyped_storage().resize_(0)
+    return view
+
+
+def fake() -> torch.Tensor:
+    with FakeTensorMode():
+        return rows(4)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors")
+@pytest.mark.parametrize(
+    "make",
+    [
+        freed,
+        freed_view,
+        fake,
+        lambda: torch._efficientzerotensor((4, 3)),
+        lambda: torch._efficientzerotensor((4, 3))[1:],
+        lambda: masked_tensor(rows(4), rows(4) > 0),
+    ],
+)
+def test_a_tensor_without_memory_is_refused(make: Callable[[], torch.Tensor]) -> None:
+    """The storage's null pointer, or for a view its offset, must not be followed."""
+    buffer = ReplayBuffer(capacity=8, width=3)
+    buffer.append(rows(5))
+    x = make()
+    with pytest.raises(ValueError, match="rows has no plain memory"):
+        buffer.append(x)
+    with pytest.raises(ValueError, match="out has no plain memory"):
+        buffer.gather(torch.zeros(len(x), dtype=torch.int64), out=x)
+    assert buffer.total_appended == 5
+
+
+def test_indices_without_memory_are_refused() -> None:
+    buffer = ReplayBuffer(capacity=8, width=3)
+    buffer.append(rows(5))
+    idx = torch.tensor([1, 2])
+    idx.untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match="idx has no plain memory"):
+        buffer.gather(idx)
+    empty = torch.empty(0, dtype=torch.int64)
+    empty.untyped_storage().resize_(0)
+    assert buffer.gather(empty).shape == (0, 3)
 
 
 def test_drawing_from_nothing() -> None:

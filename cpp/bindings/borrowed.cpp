@@ -27,6 +27,16 @@ Borrowed::Type type_of(const py::array& array) {
   return Type::kOther;
 }
 
+// Whether there is memory behind a tensor. Where there is none, torch gives as address of its first
+// element the offset of that in bytes. (Real addresses are mostly so high that there is no need to
+// ask for it.)
+bool has_memory(const py::handle& object, const DLTensor& tensor) {
+  const auto address = reinterpret_cast<std::uintptr_t>(tensor.data);
+  if (address >> 40) return true;
+  const auto offset = object.attr("storage_offset")().cast<std::size_t>();
+  return address != offset * (tensor.dtype.bits / 8);
+}
+
 }  // namespace
 
 Borrowed::Borrowed(const py::handle& object, const char* name) : name(name), object_(object) {
@@ -82,6 +92,11 @@ void Borrowed::borrow_tensor() {
     step *= tensor.shape[axis];
   }
   if (step == 0) contiguous = true;  // of no elements
+  if (step != 0 && !has_memory(object_, tensor)) {
+    throw py::value_error(std::string(name) + " has no plain memory (the storage of this " +
+                          Py_TYPE(object_.ptr())->tp_name +
+                          " is empty); pass a torch.Tensor that holds its numbers itself");
+  }
 }
 
 void Borrowed::borrow_ndarray() {
