@@ -31,9 +31,9 @@ inline constexpr std::size_t kRegister = 32;
 #endif
 using Doubles [[gnu::vector_size(kRegister)]] = double;
 using Words [[gnu::vector_size(kRegister)]] = std::uint64_t;
-using Flags [[gnu::vector_size(kRegister)]] = std::int64_t;  // what a comparison of doubles gives
+using Flags = decltype(Doubles{} < Doubles{});  // of 64-bit integers; which, compilers differ on
 using HalfWords [[gnu::vector_size(kRegister)]] = std::uint32_t;
-using HalfFlags [[gnu::vector_size(kRegister)]] = std::int32_t;  // and one of half words
+using HalfFlags [[gnu::vector_size(kRegister)]] = std::int32_t;  // and what one of half words gives
 using Four [[gnu::vector_size(32)]] = double;
 
 template <class V>
