@@ -7,6 +7,8 @@ probability above 0.9999 at the level 10⁻⁶ used here; test_power computes it
 so the tests do not fail by chance.
 """
 
+import threading
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -17,6 +19,7 @@ from tom.replay import ReplayBuffer
 
 DRAWS = 1_000_000
 LEVEL = 1e-6
+SMALLEST_NORMAL = float(np.finfo(np.float64).tiny)
 Floats = npt.NDArray[np.float64]
 
 
@@ -110,16 +113,52 @@ def test_one_positive_weight_among_a_million() -> None:
 
 def test_draws_follow_weights_of_which_the_sum_is_barely_normal() -> None:
     """Slots per unit of weight, which many draws multiply by, would be infinite."""
-    w = np.full(20_000, 1.2e-311)
-    w[::3] *= 2
+    w = np.zeros(20_000)
+    w[::4000] = SMALLEST_NORMAL
+    w[::8000] *= 2
     assert p_value(weighted(w).draw(DRAWS).numpy(), w) > LEVEL
 
 
-@pytest.mark.parametrize("w", [5e-324, 1e-310])
-def test_a_subnormal_sum_counts_as_zero(w: float) -> None:
-    buffer = weighted([w, 0.0])
-    with pytest.raises(RuntimeError, match="sum to 0"):
-        buffer.draw(10)
+@pytest.mark.parametrize("w", [5e-324, 1e-310, np.nextafter(SMALLEST_NORMAL, 0)])
+def test_a_subnormal_weight_counts_as_zero(w: float) -> None:
+    """However many there are, and by whichever way they come."""
+    n, some = 1000, torch.tensor([3, 500, 999])
+    weights = torch.full((n,), w, dtype=torch.float64)
+    buffer = weighted(weights)
+    for set_them in (
+        lambda: buffer.set_weights(weights),
+        lambda: buffer.update_weights(some, w),
+        lambda: buffer.append(torch.zeros(n, 1), w),
+        lambda: buffer.load_state_dict({**buffer.state_dict(), "weights": weights}),
+    ):
+        set_them()
+        assert not buffer.weights.any() and buffer.total_weight == 0.0
+        with pytest.raises(RuntimeError, match="sum to 0"):
+            buffer.draw(10)
+    buffer.update_weights(some, torch.tensor([SMALLEST_NORMAL, w, 0.0], dtype=torch.float64))
+    assert (buffer.draw(1000) == 3).all()
+
+
+def test_a_thread_that_flushes_subnormal_numbers_draws_the_same() -> None:
+    """A row whose weight it read as 0, but of which it saw the sum, it would look for for ever."""
+    w = rng.random(4096) * 4 * SMALLEST_NORMAL
+    buffer, other = weighted(w), weighted(w)
+    tiny = weighted(np.full(4096, 1e-309))
+    expected = buffer.draw(10_000)
+    drawn: list[torch.Tensor] = []
+
+    def draw() -> None:
+        torch.set_flush_denormal(True)  # of this thread
+        drawn.append(other.draw(10_000))
+        with pytest.raises(RuntimeError, match="sum to 0"):
+            tiny.draw(1)
+        drawn.append(other.draw(1))
+
+    thread = threading.Thread(target=draw, daemon=True)
+    thread.start()
+    thread.join(timeout=20)
+    assert len(drawn) == 2
+    assert torch.equal(drawn[0], expected)
 
 
 def float32_prefix_draws(w: Floats) -> npt.NDArray[np.int64]:

@@ -57,6 +57,10 @@ inline EightFlags negative(const Eight& v) {  // -0.0 too
   return by_register([](const Doubles& d) { return reinterpret_cast<Flags>(d); }, v);
 }
 
+inline Eight zero_below(double limit, const Eight& v) {
+  return by_register([limit](const Doubles& d) { return d < limit ? Doubles{} : d; }, v);
+}
+
 using Floats [[gnu::vector_size(kRegister / 2)]] = float;
 
 // The words of sixteen doubles, `other` for those that no float32 equals, and whether all have one.

@@ -10,7 +10,6 @@ namespace tom::replay {
 namespace {
 
 constexpr double kSmallestNormal = std::numeric_limits<float>::min();
-constexpr double kSmallest = std::numeric_limits<double>::denorm_min();
 constexpr std::uint32_t kNormalFrom = 0x00800000;  // the bits of float32 numbers
 constexpr std::size_t kAtOnce = kFan * kBlock;     // leaves below a node
 constexpr std::size_t kAhead = 512;                // leaves between the prefetch and the store
@@ -37,10 +36,10 @@ void store_line(const Sixteen& words, std::uint32_t* leaves) {
 Leaves::Leaves(std::size_t capacity)
     : leaves_(divide_up(capacity, kBlock) * kBlock), wide_(divide_up(capacity, kBlock) * kBlock) {}
 
-// The word for a weight: kWide unless a normal float32 or 0 equals it. (A subnormal one would read
-// as 0 in a thread that flushes those.)
+// The word for a weight: kWide unless it is below kMinWeight or a normal float32 equals it. (A
+// subnormal one would read as 0 in a thread that flushes those.)
 std::uint32_t Leaves::word_for(double weight) {
-  if (weight == 0.0) return kZero;
+  if (weight < kMinWeight) return kZero;
   const auto narrow = static_cast<float>(weight);
   const bool exact = static_cast<double>(narrow) == weight && weight >= kSmallestNormal;
   return exact ? std::bit_cast<std::uint32_t>(narrow) : kWide;
@@ -103,11 +102,14 @@ std::size_t Leaves::assign_whole_nodes(std::span<const double> weights, const Le
     std::array<Eight, kFan> pairs;
     for (std::size_t i = 0; i < kFan; ++i) {
       const std::size_t slot = at + i * kBlock;
-      const auto low = load_vector<Eight>(weights.data() + slot);
-      const auto high = load_vector<Eight>(weights.data() + slot + kBlock / 2);
+      auto low = load_vector<Eight>(weights.data() + slot);
+      auto high = load_vector<Eight>(weights.data() + slot + kBlock / 2);
       signs = signs | negative(low) | negative(high);
-      const auto [words, exact] = narrowed(low, high, kWide);
+      auto [words, exact] = narrowed(low, high, kWide);
       if (!exact) {
+        low = zero_below(kMinWeight, low);
+        high = zero_below(kMinWeight, high);
+        words = narrowed(low, high, kWide).words;
         store_vector(wide_.data() + slot, low);
         store_vector(wide_.data() + slot + kBlock / 2, high);
       }
@@ -159,13 +161,13 @@ inline Leaves::Block Leaves::load_block(std::size_t block) const {
   const double* const from = wide_.data() + block * kBlock;
   const Eight low = widened<false>(words, kWide, relaxed_vector<Eight>(from));
   const Eight high = widened<true>(words, kWide, relaxed_vector<Eight>(from + kBlock / 2));
-  return {even_of(low, high), odd_of(low, high), 1.0, 1.0, kSmallest};
+  return {even_of(low, high), odd_of(low, high), 1.0, 1.0, kMinWeight};
 #else
   std::array<double, kBlock / 2> even, odd;
   for (std::size_t i = 0; i < kBlock; ++i) {
     (i % 2 == 0 ? even : odd)[i / 2] = load(block * kBlock + i);
   }
-  return {load_vector<Eight>(even.data()), load_vector<Eight>(odd.data()), 1.0, 1.0, kSmallest};
+  return {load_vector<Eight>(even.data()), load_vector<Eight>(odd.data()), 1.0, 1.0, kMinWeight};
 #endif
 }
 

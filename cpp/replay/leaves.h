@@ -5,6 +5,9 @@
 // equals lies in a second array, of doubles, and its leaf says so (kWide). That array is only
 // touched, and so only takes memory, where there are such weights.
 //
+// A weight below the smallest normal double is stored as 0. A thread that flushes such numbers
+// would read it as 0 in any case, and for a sum of many it would look for their rows for ever.
+//
 // A leaf of all zero bits has weight 0. It may never have been stored, as fresh memory is zeros, or
 // come from a full rewrite; one of weight 0 that was stored by itself is -0.0. So whoever knows how
 // many slots the last full rewrite covered can tell which of the others are set.
@@ -20,6 +23,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include "replay/node.h"
@@ -31,6 +35,7 @@ class Leaves {
  public:
   // Sums of up to 10^18 such weights are finite.
   static constexpr double kMaxWeight = 1e290;
+  static constexpr double kMinWeight = std::numeric_limits<double>::min();  // of those above 0
 
   static bool is_weight(double w) { return w >= 0.0 && w <= kMaxWeight; }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <optional>
 
 #include "replay/guide_table.h"
@@ -97,7 +96,7 @@ bool ReplayBuffer::draw(std::size_t n, bool stratified, std::int64_t* slots) {
   const Hold hold = generations_.hold();
   const WeightTree& tree = hold.tree();
   double total = tree.total();
-  if (total < std::numeric_limits<double>::min()) return false;
+  if (total == 0.0) return false;
   const DrawStream stream(seed(), calls_.fetch_add(1, std::memory_order_relaxed));
   const auto target = [&](std::size_t i, std::uint64_t word) {
     const double u = unit_interval(word);
@@ -118,7 +117,7 @@ bool ReplayBuffer::draw(std::size_t n, bool stratified, std::int64_t* slots) {
   for (std::size_t i = 0; i < n; ++i) {
     for (std::uint64_t attempt = 1; slots[i] < 0; ++attempt) {
       total = tree.total();
-      if (total < std::numeric_limits<double>::min()) return false;
+      if (total == 0.0) return false;
       const double again = target(i, stream.retry(i, attempt));
       tree.find(std::span(&again, 1), slots + i);
     }

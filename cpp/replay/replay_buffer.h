@@ -1,7 +1,8 @@
 // A ring of float32 rows with weights, from which rows are drawn in proportion to their weights.
 // Any number of threads may call every method at once, save the two that say otherwise; none takes
 // a lock. row_store.h, weight_tree.h and generations.h each argue for their part; this file says
-// what follows for each method. "Row k" is the k-th row ever appended, in slot k mod capacity.
+// what follows for each method. "Row k" is the k-th row ever appended, in slot k mod capacity. A
+// weight below the smallest normal double counts as 0, wherever it is given.
 #pragma once
 
 #include <cstddef>
@@ -56,7 +57,7 @@ class ReplayBuffer {
   // a slot of weight 0 is never returned. The result is a function of (weights, seed, number of
   // earlier calls that drew): calls from several threads share the counter, so they return the same
   // results as the same calls from one thread, in some order. Returns false and draws nothing if
-  // the total is 0 (or below the smallest normal double).
+  // the total is 0.
   bool draw(std::size_t n, bool stratified, std::int64_t* slots);
 
   // Writes n slots that are uniform over the size() slots at the time of the call, whatever their

@@ -41,7 +41,8 @@ enum class Kind {
   negative_zeros,
   subnormal_floats,
   subnormal_doubles,
-  last = subnormal_doubles
+  doubles_around_normal,
+  last = doubles_around_normal
 };
 
 double weight(Kind kind, double u, std::size_t slot) {
@@ -62,6 +63,8 @@ double weight(Kind kind, double u, std::size_t slot) {
       return static_cast<float>(u * 1e-39);
     case Kind::subnormal_doubles:
       return u * 1.2e-311;
+    case Kind::doubles_around_normal:
+      return u * 4 * std::numeric_limits<double>::min();
     default:
       return static_cast<float>(u);
   }
@@ -102,11 +105,20 @@ bool refuses(ReplayBuffer& buffer, std::vector<double> weights, std::size_t slot
   return good && buffer.total_weight() == total;
 }
 
+// Whether the buffer has these weights, those below the smallest normal number as 0.
+bool holds(const ReplayBuffer& buffer, const std::vector<double>& weights) {
+  std::vector<double> held(weights.size());
+  buffer.weights(held.size(), held.data());
+  return std::equal(held.begin(), held.end(), weights.begin(), [](double own, double given) {
+    return own == (given < std::numeric_limits<double>::min() ? 0.0 : given);
+  });
+}
+
 bool add_draws(ReplayBuffer& buffer, std::size_t n, bool stratified, Digest& digest) {
   std::vector<std::int64_t> slots(n);
   const bool drawn = buffer.draw(n, stratified, slots.data());
   if (drawn) digest.add(slots);
-  return drawn == (buffer.total_weight() >= std::numeric_limits<double>::min());
+  return drawn == (buffer.total_weight() > 0.0);
 }
 
 bool add_case(std::size_t n, Kind kind, Random& random, Digest& digest) {
@@ -117,6 +129,7 @@ bool add_case(std::size_t n, Kind kind, Random& random, Digest& digest) {
   if (kind == Kind::sparse) weights[n / 2] = 1.0;
   bool good = set(buffer, weights, kind == Kind::floats_as_doubles);
   good = refuses(buffer, weights, static_cast<std::size_t>(random.below(n))) && good;
+  good = holds(buffer, weights) && good;
   digest.add(std::vector{buffer.total_weight()});
   for (const std::size_t count : {1, 7, 64, 256, 3000, 20000}) {
     good = add_draws(buffer, count, false, digest) && good;

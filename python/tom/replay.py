@@ -26,7 +26,7 @@ class ReplayBuffer:
 
     :meth:`draw` picks row i with probability w_i / Σw. Weights are kept and summed in float64 and
     uniforms have 53 bits, so the probabilities are exact to rounding, and a row of weight 0 is
-    never drawn.
+    never drawn. A weight below 2.2e-308, the smallest normal float64, counts as 0.
 
     The buffer serves two uses: replacing all weights and then drawing many rows
     (:meth:`set_weights`, Transition Occupancy Matching), and changing a few weights between small
