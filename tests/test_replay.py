@@ -126,6 +126,21 @@ def test_rows_are_written_into_out() -> None:
     assert torch.equal(out, buffer.rows[idx])
 
 
+def test_autograd_notices_rows_written_into_out() -> None:
+    buffer = filled(50, 50)
+    idx, factor = torch.arange(8), torch.ones((), requires_grad=True)
+    for write in (
+        lambda out: buffer.gather(idx, out=out),
+        lambda out: buffer.sample(8, out=out),
+        lambda out: buffer.sample_uniform(8, out=out),
+    ):
+        out = torch.zeros(8, 3)
+        loss = (factor * out).sum()
+        assert write(out) is not None
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
 def test_the_view_shows_the_memory_and_keeps_it_alive() -> None:
     buffer = filled(5, 5)
     rows = buffer.rows

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.autograd.graph import increment_version
 
 from tom._libraries import _native
 
@@ -184,19 +185,25 @@ class ReplayBuffer:
             TypeError: if an argument is not an array or has another dtype.
             ValueError: if a shape does not fit.
         """
-        return _tensor(self._buffer.gather(idx, out))
+        if out is None:
+            return self._buffer.gather(idx)
+        return _written(self._buffer.gather(idx, out))
 
     def sample(
         self, n: int, stratified: bool = False, out: Array | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """:meth:`draw` and :meth:`gather` at once: slots int64 ``[n]``, rows float32 ``[n, W]``."""
+        if out is None:
+            return self._buffer.sample(n, stratified)
         idx, rows = self._buffer.sample(n, stratified, out)
-        return idx, _tensor(rows)
+        return idx, _written(rows)
 
     def sample_uniform(self, n: int, out: Array | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """:meth:`draw_uniform` and :meth:`gather`: slots int64 ``[n]``, rows float32 ``[n, W]``."""
+        if out is None:
+            return self._buffer.sample_uniform(n)
         idx, rows = self._buffer.sample_uniform(n, out)
-        return idx, _tensor(rows)
+        return idx, _written(rows)
 
     @property
     def rows(self) -> torch.Tensor:
@@ -223,7 +230,7 @@ class ReplayBuffer:
         Raises:
             ValueError: if the buffer holds fewer than n rows.
         """
-        return _tensor(self._buffer.gather(self._buffer.newest_indices(n)))
+        return self._buffer.gather(self._buffer.newest_indices(n))
 
     @property
     def ages(self) -> torch.Tensor:
@@ -291,9 +298,15 @@ def _integer(name: str, value: int, low: int, high: int) -> int:
     return int(value)
 
 
-def _tensor(x: Array) -> torch.Tensor:
-    """What the native core returned: a new tensor, or the caller's ``out``."""
-    return x if isinstance(x, torch.Tensor) else torch.from_numpy(x)
+def _written(out: Array) -> torch.Tensor:
+    """The caller's ``out`` as a tensor.
+
+    Autograd is told that it was written, so that it refuses to use the new values for old.
+    """
+    if not isinstance(out, torch.Tensor):
+        return torch.from_numpy(out)
+    increment_version(out)
+    return out
 
 
 def _counter(name: str, value: torch.Tensor) -> int:
