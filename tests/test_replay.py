@@ -1,5 +1,7 @@
 """The replay buffer does what its docstrings say, in one thread."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -139,6 +141,32 @@ def test_autograd_notices_rows_written_into_out() -> None:
         assert write(out) is not None
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             loss.backward()
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        2,
+        2.0,
+        np.float32(2),
+        np.int64(2),
+        np.longdouble(2),
+        Fraction(2),
+        np.array(2),
+        np.array(2.0, "f2"),
+        torch.tensor(2),
+        torch.tensor(2.0, requires_grad=True),
+        torch.tensor(2.0, dtype=torch.bfloat16),
+    ],
+    ids=repr,
+)
+def test_one_number_of_any_kind_is_the_weight_of_all(one: float) -> None:
+    buffer = ReplayBuffer(8, 3)
+    buffer.append(torch.ones(3, 3), one)
+    assert buffer.weights.tolist() == [2.0] * 3
+    buffer.set_weights(torch.zeros(3))
+    buffer.update_weights(torch.tensor([0, 2]), one)
+    assert buffer.weights.tolist() == [2.0, 0.0, 2.0]
 
 
 def test_the_view_shows_the_memory_and_keeps_it_alive() -> None:

@@ -60,7 +60,8 @@ std::int64_t append(ReplayBuffer& buffer, const py::handle& object, const py::ha
     throw py::value_error("rows has " + std::to_string(n) + " rows, more than the capacity of " +
                           std::to_string(buffer.capacity()) + "; append them in parts");
   }
-  const std::vector<double> weights = to_weights(weight, n, "rows");
+  const std::vector<double> weights =
+      weight.is_none() ? std::vector{1.0} : to_weights(weight, n, "weight", "rows");
   const py::gil_scoped_release release;
   return static_cast<std::int64_t>(buffer.append(static_cast<const float*>(rows.data), n, weights));
 }
@@ -86,7 +87,7 @@ void set_weights(ReplayBuffer& buffer, const py::handle& object, bool allow_newe
 
 void update_weights(ReplayBuffer& buffer, const py::handle& idx, const py::handle& w) {
   const auto slots = to_slots(buffer, idx);
-  const std::vector<double> weights = to_weights(w, slots.size(), "indices");
+  const std::vector<double> weights = to_weights(w, slots.size(), "w", "indices");
   const py::gil_scoped_release release;
   buffer.update_weights(slots, weights);
 }
@@ -117,7 +118,7 @@ void restore(ReplayBuffer& buffer, const py::handle& object, const py::handle& w
   const Borrowed rows(object, "rows");
   check_rows(buffer, rows);
   const std::size_t n = rows.shape(0);
-  const std::vector<double> w = to_weights(weights, n, "rows");
+  const std::vector<double> w = to_weights(weights, n, "weights", "rows");
   if (n != std::min<std::uint64_t>(total_appended, buffer.capacity()) || w.size() != n) {
     throw py::value_error("the state has " + std::to_string(n) + " rows and " +
                           std::to_string(w.size()) + " weights, but " +

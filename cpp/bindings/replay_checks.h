@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -75,22 +76,37 @@ auto with_numbers(const Borrowed& a, const Use& use) {
   return use(std::span(static_cast<const double*>(a.data), a.size()));
 }
 
+// The double nearest to a real number of Python or NumPy: infinity where it is too large for one.
+inline double to_double(const py::handle& number, const char* name) {
+  if (!PyFloat_Check(number.ptr()) && !PyLong_Check(number.ptr()) &&
+      !py::isinstance(number, py::module_::import("numbers").attr("Real"))) {
+    throw py::type_error(std::string(name) + " is of type " + Py_TYPE(number.ptr())->tp_name +
+                         "; pass a number, a torch.Tensor or a numpy.ndarray");
+  }
+  const double value = PyFloat_AsDouble(number.ptr());
+  if (value != -1.0 || !PyErr_Occurred()) return value;
+  if (!PyErr_ExceptionMatches(PyExc_OverflowError)) throw py::error_already_set();
+  PyErr_Clear();
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  return number < py::int_(0) ? -kInfinity : kInfinity;
+}
+
 // [n], or one number that all share, checked and as float64.
-inline std::vector<double> to_weights(const py::handle& object, std::size_t n,
+inline std::vector<double> to_weights(const py::handle& object, std::size_t n, const char* name,
                                       const char* of_what) {
   std::vector<double> out;
-  if (object.is_none()) {
-    out.assign(1, 1.0);
-  } else if (PyFloat_Check(object.ptr()) || PyLong_Check(object.ptr())) {
-    out.assign(1, object.cast<double>());
+  if (!is_tensor(object) && !py::isinstance<py::array>(object)) {
+    out.assign(1, to_double(object, name));
+  } else if (const Borrowed a(object, name); a.ndim == 0) {
+    out.assign(1, to_double(object.attr("item")(), name));
   } else {
-    const Borrowed a(object, "weight");
     check_vector(a);
     with_numbers(a, [&](const auto& numbers) { out.assign(numbers.begin(), numbers.end()); });
-  }
-  if (out.size() != n && out.size() != 1) {
-    throw py::value_error("weight has " + std::to_string(out.size()) + " entries for " +
-                          std::to_string(n) + " " + of_what + "; pass one weight for each of them");
+    if (out.size() != n) {
+      throw py::value_error(std::string(name) + " has " + std::to_string(out.size()) +
+                            " entries for " + std::to_string(n) + " " + of_what +
+                            "; pass one weight for each of them");
+    }
   }
   check_weights(out.data(), out.size());
   return out;
