@@ -95,6 +95,20 @@ def test_a_buffer_that_does_not_fit_is_refused_and_nothing_is_stepped():
             torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_a_refused_buffer_leaves_the_random_streams_where_they_are(mode):
+    """Episodes that are over begin in the step that is refused."""
+    with BatchEnv("Hopper-v5", 3, 1, autoreset_mode=mode, max_episode_steps=1) as env:
+        env.reset(seed=0)
+        action = actions_for(env, 1)[0]
+        env.step(action)
+        before = env.state_dict()
+        with pytest.raises(ValueError, match="rows have 26 numbers"):
+            env.step(action, into=ReplayBuffer(100, width(env) - 1))
+        for name, value in env.state_dict().items():
+            torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
 def test_readers_see_whole_rows_while_the_workers_write():
     with BatchEnv("HalfCheetah-v5", 16, 2) as env:
         buffer = ReplayBuffer(64, width(env))

@@ -67,6 +67,20 @@ std::unique_ptr<Simulator> make_simulator(const std::string& task, const std::st
       args);
 }
 
+void check_buffer(const Simulator& self, const replay::ReplayBuffer& into) {
+  const auto n = self.num_envs();
+  if (static_cast<int>(into.width()) != self.row_width()) {
+    throw py::value_error("the buffer's rows have " + std::to_string(into.width()) +
+                          " numbers, but a row [s | a | s' | r | terminated] of this environment "
+                          "has " +
+                          std::to_string(self.row_width()) + ".");
+  }
+  if (into.capacity() < static_cast<std::size_t>(n)) {
+    throw py::value_error("the buffer's capacity is " + std::to_string(into.capacity()) +
+                          ", but it must hold the rows of one step, " + std::to_string(n) + ".");
+  }
+}
+
 template <typename T>
 py::tuple step(Simulator& self, const Array<T>& actions, const Array<bool>& restart,
                const Array<double>& start, replay::ReplayBuffer* into) {
@@ -75,16 +89,7 @@ py::tuple step(Simulator& self, const Array<T>& actions, const Array<bool>& rest
   require_shape(actions, "actions", {n, m->nu});
   require_shape(restart, "restart", {n});
   require_shape(start, "start", {n, m->nq + m->nv});
-  if (into && static_cast<int>(into->width()) != self.row_width()) {
-    throw py::value_error("the buffer's rows have " + std::to_string(into->width()) +
-                          " numbers, but a row [s | a | s' | r | terminated] of this environment "
-                          "has " +
-                          std::to_string(self.row_width()) + ".");
-  }
-  if (into && into->capacity() < static_cast<std::size_t>(n)) {
-    throw py::value_error("the buffer's capacity is " + std::to_string(into->capacity()) +
-                          ", but it must hold the rows of one step, " + std::to_string(n) + ".");
-  }
+  if (into) check_buffer(self, *into);
   const auto* mask = reinterpret_cast<const std::uint8_t*>(restart.data());
   Simulator::Counts counts;
   {
@@ -167,6 +172,7 @@ void bind_envs(py::module_& m) {
            py::arg("start").noconvert(), py::arg("into") = py::none())
       .def("step", &step<double>, py::arg("actions").noconvert(), py::arg("restart").noconvert(),
            py::arg("start").noconvert(), py::arg("into") = py::none())
+      .def("check_buffer", &check_buffer, py::arg("into"))
       .def("reset", &reset, py::arg("chosen").noconvert(), py::arg("start").noconvert())
       .def("terminated", &terminated<float>, py::arg("observations").noconvert())
       .def("terminated", &terminated<double>, py::arg("observations").noconvert())

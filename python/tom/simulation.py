@@ -101,8 +101,13 @@ class Simulation:
         Returns:
             How many had trouble, and how many episodes ended. What ended is for the caller to
             begin, or to leave to the next step with `restart_later`.
+
+        Raises:
+            ValueError: rows do not fit the buffer; nothing was stepped.
         """
         if self.any_over:
+            if buffer is not None:  # before the random streams move on
+                self.native.check_buffer(buffer)
             self.starts.draw(self.episode_over)
         counts: tuple[int, int] = self.native.step(
             actions, self.episode_over, self.starts.rows, buffer
