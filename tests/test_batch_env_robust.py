@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import re
+import signal
 import threading
 import warnings
 from collections.abc import Iterator
@@ -120,6 +122,34 @@ def test_mujocos_timers_are_off_in_the_simulator_alone(clock_readers):
         assert set(clock_readers) == {other.ident}
         mujoco.mj_step(model, data)
         assert clock_readers[-1] == threading.get_ident()
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_is_refused_and_ends(num_threads):
+    """It has none of the threads: it would wait for them for ever, even to free the simulations."""
+    env = BatchEnv("Hopper-v5", 2, num_threads)
+    env.reset(seed=0)
+    action = np.zeros((2, 3), np.float32)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # should it hang
+        try:
+            with pytest.raises(RuntimeError) as refused:
+                env.step(action)
+            os.write(writing, str(refused.value).encode())
+            env.close()
+            del env
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert b"made in another process; make it in" in os.read(reading, 1000)
+    os.close(reading)
+    os.close(writing)
+    env.step(action)
+    env.close()
 
 
 @pytest.mark.parametrize("times", [300, pytest.param(10_000, marks=pytest.mark.slow)])

@@ -57,6 +57,11 @@ Simulator::Simulator(const Config& config, const Arguments& args)
   troubles.resize(n);
 }
 
+// A forked child has none of the threads that MuJoCo would wait for, and keeps their batch.
+Simulator::~Simulator() {
+  if (getpid() != process_) static_cast<void>(batch_.release());
+}
+
 // Nothing here may need a destructor between MuJoCo's calls: an error in MuJoCo leaves by longjmp.
 void Simulator::visit(const mjModel* m, mjData* d, int env, void* call_pointer) {
   NoTimers::on_this_thread();

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <mujoco/mjbatch.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <memory>
@@ -35,6 +36,7 @@ class Simulator {
 
   // Throws std::invalid_argument for a model or argument that MuJoCo or the task refuses.
   Simulator(const Config& config, const Arguments& args);
+  ~Simulator();
 
   // How many simulations had trouble in a step, and how many episodes ended.
   struct Counts {
@@ -97,6 +99,7 @@ class Simulator {
   std::int64_t max_episode_steps_;
   double dt_;
   int info_size_ = 0;
+  pid_t process_ = getpid();
 };
 
 }  // namespace tom::envs

@@ -45,7 +45,8 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
     MuJoCo raise an error ends its episode: `terminated`, reward 0, the observation it had. The
     others are not affected.
 
-    One thread at a time may call; a second caller is refused with `RuntimeError`.
+    One thread at a time may call; a second caller is refused with `RuntimeError`. So is a forked
+    process, which has none of the threads: let each process make its own.
     """
 
     can_save_state = True
@@ -261,8 +262,8 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the simulations and their threads."""
-        if not self._one_caller.is_open:  # the constructor failed
-            return
+        if not self._one_caller.is_open or self._one_caller.is_forked:
+            return  # the constructor failed, or they are another process's
         with self._one_caller:
             self._one_caller.is_open = False
             self._simulation.close()
