@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,11 +140,52 @@ def test_a_state_that_does_not_fit_changes_nothing():
         env.reset(seed=0)
         other.reset(seed=0)
         before = env.state_dict()
-        for wrong in (other.state_dict(), {}, before | {"elapsed": before["elapsed"].int()}):
+        for wrong in (
+            other.state_dict(),
+            {},
+            before | {"fingerprint": before["elapsed"]},
+            before | {"elapsed": before["elapsed"].int()},
+        ):
             with pytest.raises(ValueError, match="state"):
                 env.load_state_dict(wrong)
         for name, value in env.state_dict().items():
             torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_a_state_is_loaded_only_into_the_same_task_with_the_same_arguments(tmp_path):
+    """Also where all shapes are the same, as HalfCheetah's and Walker2d's are."""
+    model = tmp_path / "half_cheetah.xml"
+    source = files("gymnasium.envs.mujoco").joinpath("assets/half_cheetah.xml").read_text()
+    model.write_text(source.replace('timestep="0.01"', 'timestep="0.02"'))
+    assert model.read_text() != source
+
+    def make(env_id: str = "HalfCheetah-v5", num_threads: int = 1, **kwargs: Any) -> BatchEnv:
+        return BatchEnv(env_id, 2, num_threads, **kwargs)
+
+    with make() as env:
+        env.reset(seed=0)
+        state = env.state_dict()
+    for other in (
+        make("Walker2d-v5"),
+        make(xml_file=str(model)),
+        make(frame_skip=1),
+        make(max_episode_steps=10),
+        make(autoreset_mode="SameStep"),
+        make(ctrl_cost_weight=0.2),
+    ):
+        with other:
+            other.reset(seed=1)
+            before = other.state_dict()
+            with pytest.raises(ValueError, match="the state is of another task, model"):
+                other.load_state_dict(state)
+            for name, value in other.state_dict().items():
+                torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    model.write_text(source)  # (the model's name and place do not matter)
+    with make(num_threads=2, ctrl_cost_weight=0.1, xml_file=str(model)) as same:
+        same.load_state_dict(state)
+        np.testing.assert_array_equal(same.observations, state["observations"])
+        del state["fingerprint"]  # as saved by older versions
+        same.load_state_dict(state)
 
 
 # ------------------------------------------------------------------ what callers get wrong

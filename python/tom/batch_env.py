@@ -15,7 +15,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from tom import task_arguments
+from tom import task_arguments, task_fingerprint
 from tom.one_caller import OneCaller
 from tom.replay import ReplayBuffer
 from tom.simulation import Simulation
@@ -88,6 +88,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         self.num_envs = num_envs
         self.num_threads = native.num_threads
         self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self._fingerprint = task_fingerprint.fingerprint_of(task, limit, self.autoreset_mode)
         self.spec = copy.deepcopy(task.spec)
         self.spec.kwargs.update(gymnasium_kwargs)
         self.spec.max_episode_steps = None if limit == -1 else limit
@@ -224,7 +225,8 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return everything that the future depends on, as tensors with leading axis N."""
         with self._one_caller:
-            return self._simulation.state_dict()
+            entry = {task_fingerprint.ENTRY: self._fingerprint.repeat(self.num_envs, 1)}
+            return self._simulation.state_dict() | entry
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Go back to a saved state; what follows is then what followed it.
@@ -234,7 +236,9 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
                 was changed.
         """
         with self._one_caller:
-            self._simulation.load_state_dict(state)
+            task_fingerprint.check_fingerprint(state, self._fingerprint)
+            rest = {name: x for name, x in state.items() if name != task_fingerprint.ENTRY}
+            self._simulation.load_state_dict(rest)
 
     # ------------------------------------------------------------------ Gymnasium's remaining API
 

@@ -1,0 +1,38 @@
+"""A few bytes that tell whether a saved state is of the same task, with the same arguments."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from gymnasium.vector import AutoresetMode
+
+from tom.task_arguments import TaskArguments
+
+ENTRY = "fingerprint"
+_BYTES = 16
+
+
+def fingerprint_of(task: TaskArguments, limit: int, mode: AutoresetMode) -> torch.Tensor:
+    """Hash all that a state depends on, uint8 `[16]`; the model file by what it contains."""
+    arguments = {name: value for name, value in task.rest.items() if name != "blas_fuses"}
+    said = (task.name, task.frame_skip, limit, mode.value, sorted(arguments.items()))
+    digest = hashlib.blake2b(repr(said).encode(), digest_size=_BYTES)
+    digest.update(Path(task.xml_path).read_bytes())
+    return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
+
+
+def check_fingerprint(state: Mapping[str, torch.Tensor], own: torch.Tensor) -> None:
+    """Compare the state's entry `[N, 16]`; states of before there was one have none.
+
+    Raises:
+        ValueError: the state is of something else.
+    """
+    given = state.get(ENTRY)
+    if given is not None and (given.shape[1:] != own.shape or bool((given.cpu() != own).any())):
+        raise ValueError(
+            "the state is of another task, model, time limit, autoreset mode or arguments; load it "
+            "into a BatchEnv that was made with those of the one that saved it."
+        )
