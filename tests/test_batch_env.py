@@ -243,6 +243,20 @@ def test_a_model_file_that_mujoco_refuses_is_a_clear_error(tmp_path):
         BatchEnv("Hopper-v5", 1, xml_file=str(tmp_path / "missing.xml"))
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"num_envs": 2.5}, "num_envs is 2.5, but it must be an integer"),
+        ({"num_envs": "2"}, "num_envs is '2', but it must be an integer"),
+        ({"num_threads": 1.0}, "num_threads is 1.0, but it must be an integer"),
+        ({"max_episode_steps": 2.5}, "max_episode_steps is 2.5, but it must be an integer"),
+    ],
+)
+def test_a_count_that_is_no_integer_is_one_clear_sentence(kwargs, message):
+    with pytest.raises(TypeError, match=message):
+        BatchEnv("Hopper-v5", **{"num_envs": 2, **kwargs})
+
+
 def test_stepping_before_reset_and_after_the_end_is_refused():
     with BatchEnv("Hopper-v5", 2, autoreset_mode="Disabled", max_episode_steps=2) as env:
         action = actions_for(env, 1)[0]
@@ -266,6 +280,9 @@ def test_a_closed_environment_says_so():
     env.close()
     with pytest.raises(RuntimeError, match="closed"):
         env.step(np.zeros((1, 3), np.float32))
+    for given in (observations, torch.from_numpy(observations)):
+        with pytest.raises(RuntimeError, match="closed"):
+            env.terminated(given)
     assert np.isfinite(observations).all()
 
 

@@ -74,6 +74,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
 
         Raises:
             ValueError: an argument is not supported; the message says what is.
+            TypeError: a number of something is not an integer.
         """
         self._one_caller = OneCaller()
         super().__init__()
@@ -214,6 +215,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         Raises:
             ValueError: the observations have another shape or type.
         """
+        self._one_caller.require_open()
         if isinstance(observations, torch.Tensor):
             flags = self.terminated(observations.detach().cpu().numpy())
             return torch.from_numpy(flags).to(observations.device)

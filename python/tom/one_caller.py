@@ -33,9 +33,11 @@ class OneCaller:
                 "this BatchEnv is in use by another thread; let one thread at a time call it, or "
                 "give each its own BatchEnv."
             )
-        if not self.is_open:
+        try:
+            self.require_open()
+        except RuntimeError:
             self._lock.release()
-            raise RuntimeError("this BatchEnv is closed; make a new one.")
+            raise
 
     def __exit__(self, *exception: object) -> None:
         """Leave."""
@@ -45,3 +47,8 @@ class OneCaller:
     def is_forked(self) -> bool:
         """Whether this is a child of the process that made it, and so without its threads."""
         return os.getpid() != self._process
+
+    def require_open(self) -> None:
+        """Raise the `RuntimeError` of entering if it was closed."""
+        if not self.is_open:
+            raise RuntimeError("this BatchEnv is closed; make a new one.")

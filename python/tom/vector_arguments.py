@@ -16,6 +16,7 @@ def time_limit_of(max_episode_steps: int | None, default: int | None) -> int:
     limit = default if max_episode_steps is None else max_episode_steps
     if limit is None:
         return -1
+    limit = _integer("max_episode_steps", limit)
     if limit != -1 and limit < 1:
         raise ValueError(
             f"max_episode_steps is {limit}, but it must be at least 1, or -1 for no limit."
@@ -25,13 +26,22 @@ def time_limit_of(max_episode_steps: int | None, default: int | None) -> int:
 
 def counts_of(num_envs: int, num_threads: int | None) -> tuple[int, int]:
     """Return both; None becomes one thread per usable processor, at most one per environment."""
+    num_envs = _integer("num_envs", num_envs)
     if num_envs < 1:
         raise ValueError(f"num_envs is {num_envs}, but it must be at least 1.")
     if num_threads is None:
         return num_envs, min(num_envs, len(os.sched_getaffinity(0)))
+    num_threads = _integer("num_threads", num_threads)
     if num_threads < 1:
         raise ValueError(f"num_threads is {num_threads}, but it must be at least 1.")
     return num_envs, num_threads
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, but it must be an integer.") from None
 
 
 def seeds_of(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
