@@ -50,8 +50,8 @@ class Arguments:
     """The command line: a preset, and the settings that it gives values to."""
 
     preset: Preset = "default"
-    """Where the defaults come from: default; paper, its table also where default leaves it; or debug,
-    a whole run of tiny networks in well under a minute."""
+    """Where the defaults come from: default; paper, its table also where default leaves it; or
+    debug, a whole run of tiny networks in well under a minute."""
     config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
 
 
