@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from rich.console import Console
 
 import tom
@@ -63,3 +65,34 @@ def test_what_cannot_be_loaded_is_refused(run: Path, tmp_path: Path) -> None:
         ValueError, match=r"given the shape \[5\], allowed are \[11\] and \[B, 11\]"
     ):
         tom.load_agent(run).act(np.zeros(5))
+
+
+class Grid(gymnasium.Env):
+    """Boxes of two axes, and actions of float64."""
+
+    observation_space = Box(-1, 1, (2, 3), np.float64)
+    action_space = Box(-2, 2, (1, 2), np.float64)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros((2, 3)), {}
+
+    def step(self, action):
+        assert action.shape == (1, 2)
+        return self.np_random.uniform(-1, 1, (2, 3)), 0.0, False, False, {}
+
+
+def test_boxes_of_several_axes_are_the_environments(tmp_path: Path) -> None:
+    gymnasium.register("tom-tests/Grid-v0", entry_point=Grid, max_episode_steps=20)
+    try:
+        main(["--env", "tom-tests/Grid-v0", "--preset", "debug", "--algorithm", "sac", "--threads",
+              "1", "--steps", "250", "--run-dir", str(tmp_path)])  # fmt: skip
+        agent = tom.load_agent(tmp_path)
+    finally:
+        del gymnasium.registry["tom-tests/Grid-v0"]
+    action = agent.act(np.zeros((2, 3)))
+    assert action.shape == (1, 2) and action.dtype == np.float32
+    assert agent.act(np.zeros((5, 2, 3))).shape == (5, 1, 2)
+    assert agent.act(np.zeros((0, 2, 3))).shape == (0, 1, 2)
+    with pytest.raises(ValueError, match=r"given the shape \[6\], allowed are \[2, 3\] and \[B, 2"):
+        agent.act(np.zeros(6))

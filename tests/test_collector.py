@@ -48,6 +48,7 @@ def test_rows_are_gymnasiums_transitions() -> None:
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
+        (3, math.nan, r"the observation \[3\] nan in environment 1"),  # of a reset
         (LAYOUT.reward, math.nan, r"Hopper-v5 returned the reward nan in environment 1; allowed"),
         (
             LAYOUT.next_observation.start + 4,

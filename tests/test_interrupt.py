@@ -9,7 +9,7 @@ import pytest
 from tom.interrupt import NOTICE, Interrupt
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_signal_is_a_request_and_the_second_stops(number: signal.Signals) -> None:
     notices: list[str] = []
     with Interrupt(notices.append) as interrupt:
@@ -28,6 +28,19 @@ def test_notice_that_interrupts_its_own_stream_is_left_out() -> None:
     with Interrupt(refuse) as interrupt:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.requested
+
+
+def test_a_closed_terminal_is_a_request_however_many_signals_it_sends() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may run the tests
+    try:
+        with Interrupt() as interrupt:
+            for _ in range(3):  # the shell's and the kernel's
+                os.kill(os.getpid(), signal.SIGHUP)
+                assert interrupt.requested
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_closed_terminal_stops_no_run_that_was_started_to_outlive_it() -> None:

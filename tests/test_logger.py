@@ -3,6 +3,9 @@
 import csv
 import io
 import math
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -327,15 +330,38 @@ def test_exploration_says_nothing_about_the_time_left(clock: Clock) -> None:
 
 
 def test_a_run_goes_on_when_its_terminal_is_gone() -> None:
-    class Gone(Terminal):
-        def write(self, _: str) -> int:
-            raise OSError(5, "Input/output error")
-
-    console = Console(file=Gone(), width=80)
-    progress = Progress(console, 1000, 0, period=100)
-    progress.update(1, None, {}, force=True)
-    progress.print("not read by anybody")
-    assert console.quiet
+    """The live line is on a terminal that is closed meanwhile: each write to it then fails."""
+    program = """
+import os, sys
+from tom import cli
+from tom.progress import Progress
+console = cli.screen()
+progress = Progress(console, 1000, 0, period=100)
+progress.start()
+progress.update(1, None, {})
+progress.print("read by somebody")
+sys.stdin.readline()  # until it is closed
+progress.update(2, None, {}, force=True)
+progress.print("not read by anybody")
+progress.stop()
+console.print("nor this")
+os.write(int(sys.argv[1]), b"went on")
+"""
+    ours, theirs = os.openpty()
+    read, write = os.pipe()
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, str(write)], stdin=subprocess.PIPE, stdout=theirs,
+        stderr=subprocess.PIPE, pass_fds=[write],
+    )  # fmt: skip
+    os.close(theirs), os.close(write)
+    seen = b""
+    while b"read by somebody" not in seen:
+        seen += os.read(ours, 4096)
+    os.close(ours)
+    _, errors = child.communicate(b"closed\n", timeout=60)
+    assert os.read(read, 100) == b"went on" and child.returncode == 0, errors
+    os.close(read)
+    assert errors == b""
 
 
 def test_step_costs_less_than_five_microseconds(tmp_path: Path) -> None:
@@ -351,6 +377,6 @@ def test_step_costs_less_than_five_microseconds(tmp_path: Path) -> None:
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     file = tmp_path / "metrics.csv"
-    file.write_text("step,seed,x\n100,5,1.0\ngarbage\n")
-    with pytest.raises(ValueError, match=r"metrics.csv is damaged: line 3 has no step and seed"):
+    file.write_text("step,seed,x\n\n100,5,1.0\ngarbage\n")
+    with pytest.raises(ValueError, match=r"metrics.csv is damaged: line 4 has no step and seed"):
         metrics.read(file)

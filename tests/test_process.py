@@ -57,7 +57,8 @@ sys.meta_path.insert(0, Watch())
 import tom
 print(os.environ.get("GOMP_SPINCOUNT"))
 """
-    inherited = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", *given)}
+    chosen = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    inherited = {k: v for k, v in os.environ.items() if k not in chosen}
     done = subprocess.run(
         [sys.executable, "-c", program], env=inherited | given, capture_output=True, text=True,
         check=True,

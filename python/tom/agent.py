@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from tom.devices import check_device
+from tom.experiment import make_env
 from tom.gym_vector import box
 from tom.rows import RowLayout
 from tom.saved_run import SavedRun, find_run, load_policy
@@ -30,16 +32,20 @@ class Agent:
     def __init__(self, run: SavedRun, given: str, device: torch.device) -> None:
         self.config, self.seed, self.step = run.config, run.seed, run.step
         self._device = device
-        env = self.make_env()
-        observations, actions = box(env.observation_space), box(env.action_space)
+        env = make_env(run.config, 1, 1)  # as the training sees it: with flat spaces
+        size = box(env.single_observation_space).shape[0]
+        actions = box(env.single_action_space)
         env.close()
-        layout = RowLayout(observations.shape[0], actions.shape[0])
-        low, high = torch.as_tensor(actions.low), torch.as_tensor(actions.high)
-        streams = RandomStreams([self.seed], "agent", device)
-        self._size, self._policy = (
-            layout.observation_size,
-            load_policy(run, given, layout, low, high, streams),
+        low, high = (
+            torch.as_tensor(end, dtype=torch.float32) for end in (actions.low, actions.high)
         )
+        streams = RandomStreams([self.seed], "agent", device)
+        layout = RowLayout(size, actions.shape[0])
+        self._policy = load_policy(run, given, layout, low, high, streams)
+        plain = self.make_env()
+        self._observation_shape = box(plain.observation_space).shape
+        self._action_shape = box(plain.action_space).shape
+        plain.close()
 
     def make_env(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
         """The run's task as Gymnasium makes it, such as with `render_mode="human"`."""
@@ -49,7 +55,9 @@ class Agent:
     def act(
         self, observations: npt.ArrayLike, *, deterministic: bool = True
     ) -> npt.NDArray[np.float32]:
-        """Actions [A] for an observation [O], or [B, A] for [B, O], between the action's bounds.
+        """Actions [A] for an observation [O], or [B, A] for [B, O], between the actions' bounds.
+
+        Where the environment's boxes have several axes, observations and actions have them too.
 
         Args:
             observations: one, or a batch.
@@ -60,15 +68,17 @@ class Agent:
             ValueError: observations of another shape.
         """
         given = torch.as_tensor(np.asarray(observations, np.float32))
-        if given.ndim not in (1, 2) or given.shape[-1] != self._size:
+        shape = list(self._observation_shape)
+        batch = given.shape[: given.ndim - len(shape)]
+        if list(given.shape[len(batch) :]) != shape or len(batch) > 1:
             raise ValueError(
-                f"observations: given the shape {list(given.shape)}, allowed are [{self._size}] "
-                f"and [B, {self._size}]"
+                f"observations: given the shape {list(given.shape)}, allowed are {shape} and "
+                f"[B, {', '.join(map(str, shape))}]"
             )
-        batch = given.reshape(1, -1, self._size).to(self._device)
+        flat = given.reshape(1, math.prod(batch), math.prod(shape)).to(self._device)
         policy = self._policy.act_deterministically if deterministic else self._policy.act
-        actions: npt.NDArray[np.float32] = policy(batch)[0].cpu().numpy()
-        return actions.reshape(*given.shape[:-1], -1)
+        actions: npt.NDArray[np.float32] = policy(flat)[0].cpu().numpy()
+        return actions.reshape(*batch, *self._action_shape)
 
 
 def load_agent(run_dir: str | Path, seed: int | None = None, *, device: str = "cpu") -> Agent:

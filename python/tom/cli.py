@@ -15,11 +15,12 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from types import NoneType
-from typing import Annotated, Any, Literal, NoReturn, cast, get_args, get_origin, get_type_hints
+from typing import IO, Annotated, Any, Literal, NoReturn, cast, get_args, get_origin, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -116,19 +117,45 @@ def read(
     return config, preset
 
 
-class Screen(Console):
-    """A console that falls silent when nobody reads it any more; rich's own ends the program."""
+class _StandardOutput:
+    """The standard output of the moment; once its terminal or reader is gone, nowhere."""
 
-    def on_broken_pipe(self) -> None:
-        """Write to nowhere from now on."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    def __getattr__(self, name: str) -> Any:
+        return self if name == "rich_proxied_file" else getattr(self._file, name)
+
+    @property
+    def _file(self) -> Any:
+        """Behind what rich puts in its place while it shows a live line, and asks for by name."""
+        return getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+
+    def write(self, text: str) -> int:
+        with self._nowhere_if_gone():
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._nowhere_if_gone():
+            self._file.flush()
+
+    @contextmanager
+    def _nowhere_if_gone(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._file.fileno())
+            os.close(nowhere)
 
 
-def fail(message: str, status: int = 2) -> NoReturn:
-    """End the program with `error: message` on stderr and an exit status, 2 for wrong input."""
+def screen() -> Console:
+    """A console on the standard output; a run goes on without a word when nobody reads it."""
+    return Console(file=cast(IO[str], _StandardOutput()))
+
+
+def fail(message: str) -> NoReturn:
+    """End the program with `error: message` on stderr and exit status 2."""
     print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(status)
+    raise SystemExit(2)
 
 
 def default_run_dir(config: Config, preset: Preset = "default") -> str:

@@ -73,8 +73,9 @@ def _refuse(env: TomVectorEnv, layout: RowLayout, rows: Tensor) -> NoReturn:
     """Name the first number of rows [N, W] that is not finite."""
     n, column = (int(i) for i in (~rows.isfinite()).nonzero()[0])
     name, id = "reward", env.spec.id if env.spec else "the environment"
-    if column in range(rows.shape[1])[layout.next_observation]:
-        name = f"observation [{column - layout.next_observation.start}]"
+    for states in (layout.observation, layout.next_observation):
+        if states.start <= column < states.stop:
+            name = f"observation [{column - states.start}]"
     raise TrainingError(
         f"{id} returned the {name} {rows[n, column].item()} in environment {n}; allowed are finite "
         f"numbers within float32's range"

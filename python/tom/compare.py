@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tom import cli, figures
 from tom.config import Config
 from tom.figures import ALGORITHM_COLOURS, GREY, PALETTE, FloatArray
+from tom.interrupt import one_line
 from tom.one_line_parser import OneLineParser
 from tom.returns import Curve, RunReturns, on_common_steps, read_returns
 from tom.settings import ConfigError
@@ -40,6 +40,7 @@ $ {PROGRAM} runs/hopper-tom-seed0 "TOM, kl=runs/kl-seed0" "TOM, kl=runs/kl-seed1
 # fast it happens.
 INCIDENTAL = frozenset({*Config().free, "env", "seed", "seeds", "steps", "device"})
 QUARTERS = 4
+KINDS = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Group:
         return [
             name
             for name in common
-            if name not in INCIDENTAL and any(s[name] != settings[0][name] for s in settings)
+            if not {name, name.partition(".")[0]} & INCIDENTAL
+            and any(s[name] != settings[0][name] for s in settings)
         ]
 
 
@@ -75,6 +77,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: status 2 after one sentence on stderr; no file has been written.
     """
+    with one_line():
+        compare(argv)
+
+
+def compare(argv: Sequence[str] | None = None) -> None:
+    """Parse, read, draw, print."""
     parser = OneLineParser(PROGRAM, DESCRIPTION)
     parser.add_argument(
         "runs", nargs="+", metavar="RUN",
@@ -85,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="the figure, .png, .pdf or .svg (default: %(default)s)",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
-    console = Console()
+    console = cli.screen()
     try:
         groups = read_groups(arguments.runs)
         steps = shared_steps(groups)
@@ -187,11 +195,8 @@ def plot_comparison(path: Path, groups: Sequence[Group]) -> Path:
         ConfigError: an ending that matplotlib does not know, or a file that cannot be written.
     """
     figure, axes = figures.new_figure()
-    kinds = figure.canvas.get_supported_filetypes()
-    if path.suffix[1:].lower() not in kinds:
-        raise ConfigError(
-            f"output: given {path}, allowed are files that end in .{', .'.join(sorted(kinds))}"
-        )
+    if path.suffix.lower() not in KINDS:
+        raise ConfigError(f"output: given {path}, allowed are files that end in {', '.join(KINDS)}")
     for group, colour in zip(groups, _colours(groups), strict=True):
         seeds = len(group.returns)
         # matplotlib reads text between dollars as mathematics.

@@ -30,6 +30,9 @@ def dataset_weights(
 
     Returns:
         Weights [N] on the CPU, and the metrics of the two trainings.
+
+    Raises:
+        TrainingError: discriminator or dual Q has diverged.
     """
     device, seeds = torch.device(config.device), [config.seed]
     replays = Replays(layout, len(dataset.rows), seeds, device)

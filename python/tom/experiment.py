@@ -9,7 +9,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from tom import checkpoint
+from tom import checkpoint, metrics
 from tom.collector import Collector
 from tom.config import Config, ConfigError
 from tom.dynamics import DynamicsEnsemble
@@ -30,6 +30,7 @@ from tom.state import State, stack_seeds, take_seed
 from tom.streams import RandomStreams
 from tom.tasks import TASKS, find_task
 from tom.termination import termination_rule
+from tom.training_error import writing
 from tom.user_code import describe
 from tom.weighting import make_weighting
 
@@ -108,18 +109,28 @@ class Experiment:
         return self.step >= since and (self.step - since) % interval == 0
 
     def save(self, folder: RunFolder, extra: dict[str, Any]) -> None:
-        """Write a checkpoint, unless that of this step is there: a file per seed, and `extra`."""
+        """Write a checkpoint, unless that of this step is there: a file per seed, and `extra`.
+
+        Raises:
+            TrainingError: the disk refuses.
+        """
         if self._saved_step == self.step:
             return
         state = {name: part.state_dict() for name, part in self._parts().items()}
         files: State = {f"seed_{seed}": take_seed(state, s) for s, seed in enumerate(self.seeds)}
-        checkpoint.save(folder.checkpoints, self.step, {**files, "run": extra})
+        with writing("the checkpoint"):
+            checkpoint.save(folder.checkpoints, self.step, {**files, "run": extra})
         self._saved_step = self.step
 
     def load(self, folder: RunFolder) -> dict[str, Any] | None:
-        """Continue from the newest checkpoint; its `extra`, or None where there is none yet."""
+        """Continue from the newest checkpoint; its `extra`, or None where there is none yet.
+
+        Raises:
+            ConfigError: a damaged checkpoint, or none where there has been one.
+        """
         found = checkpoint.load(folder.checkpoints)
         if found is None:
+            _check_unbegun(folder)
             return None
         self.step, files = found
         self._saved_step = self.step
@@ -144,6 +155,21 @@ class Experiment:
         }
         used = model if self.config.model_based else {}
         return {"collector": self.collector, "replays": self.replays, **used, "sac": self.sac}
+
+
+def _check_unbegun(folder: RunFolder) -> None:
+    """Check that a run without a checkpoint had not got to its first.
+
+    Raises:
+        ConfigError: its metrics go further, and would be lost.
+    """
+    last = max((int(row["step"]) for row in metrics.read(folder.metrics)), default=0)
+    if isinstance(folder.saved, Config) and last > folder.saved.checkpoint_interval:
+        raise ConfigError(
+            f"run_dir: given {folder.path}, whose metrics go to step {last} but which has no "
+            f"checkpoint to go on from, allowed is another folder, or this one without its "
+            f"metrics.csv"
+        )
 
 
 def make_env(config: Settings, num_envs: int, threads: int) -> TomVectorEnv:

@@ -218,9 +218,10 @@ class GymVectorEnv(VectorEnv[Array, Array, Array]):
 
 
 def _simulated(spec: Any) -> bool:
-    """Whether `BatchEnv` runs it: an id of Gymnasium's that nobody has registered anew."""
+    """Whether `BatchEnv` runs it: an id of Gymnasium's, not registered anew as something else."""
     own = str(spec.entry_point).startswith("gymnasium.envs.mujoco.")
-    return own and spec.id in task_arguments.supported_ids()
+    changed = spec.kwargs or spec.additional_wrappers
+    return own and not changed and spec.id in task_arguments.supported_ids()
 
 
 def _make(id: str, num_envs: int, mode: AutoresetMode, kwargs: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Ctrl-C that lets the current step finish, and one that ends the program in a line."""
+"""How a command ends before its time: Ctrl-C that lets the step finish, and in one line."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from tom.training_error import TrainingError
+
 NOTICE = "finishing this step and saving; press Ctrl-C again to stop at once"
 
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-    """Turn `KeyboardInterrupt` into a line on stderr and exit status 130, as a shell's own."""
+    """Turn an end before the time into a line on stderr.
+
+    `KeyboardInterrupt` has exit status 130, as a shell's own, and `TrainingError` 1.
+    """
     try:
         yield
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped; the same command goes on from what is saved", file=sys.stderr)
         raise SystemExit(130) from None
@@ -29,6 +37,8 @@ def _print(message: str) -> None:
 
 class Interrupt:
     """Turn the first SIGINT, SIGTERM or SIGHUP into a flag, the second into `KeyboardInterrupt`.
+
+    A second SIGHUP is none: when a terminal is closed, its shell and the kernel both send one.
 
     The earlier handlers come back on exit. Outside the main thread, where Python delivers no
     signals, it does nothing and `requested` stays False.
@@ -67,6 +77,8 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
+            if number == signal.SIGHUP:
+                return
             raise KeyboardInterrupt
         self.requested = True
         # A stream refuses to be written from a handler that interrupted a write to it, or when its

@@ -22,6 +22,7 @@ from tom.metrics import MetricsTable
 from tom.profile import Profile
 from tom.progress import REFRESH_SECONDS, Progress
 from tom.run_folder import RunFolder
+from tom.training_error import writing
 
 RETURN = "eval/mean_reward"
 
@@ -144,6 +145,9 @@ class Logger:
         """Write what was recorded as the row of `step` for each seed, with the time metrics.
 
         Nothing is written if nothing was recorded since the last dump.
+
+        Raises:
+            TrainingError: the disk refuses.
         """
         self._step = step
         if not self._recorded:
@@ -156,11 +160,12 @@ class Logger:
             self.record(f"time/phase_share/{name}", share)
         metrics = {name: self._per_seed(values) for name, values in self._recorded.items()}
         self._recorded.clear()
-        self._table.append(step, self._seeds, metrics)
-        for i, writer in enumerate(self._writers):
-            for name, values in metrics.items():
-                writer.add_scalar(name, values[i], step)
-            writer.flush()
+        with writing("the metrics"):
+            self._table.append(step, self._seeds, metrics)
+            for i, writer in enumerate(self._writers):
+                for name, values in metrics.items():
+                    writer.add_scalar(name, values[i], step)
+                writer.flush()
         evaluated = RETURN in metrics
         if evaluated:
             self._returns = [float(value) for value in metrics[RETURN]]

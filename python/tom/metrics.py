@@ -70,12 +70,13 @@ def read(path: Path) -> list[dict[str, str]]:
         return []
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
-    rows = list(csv.DictReader(whole.splitlines()))
-    for i, row in enumerate(rows):
+    rows, reader = [], csv.DictReader(whole.splitlines())
+    for row in reader:
         if not all((row.get(key) or "").isdecimal() for key in KEYS):
             raise ValueError(
-                f"{path} is damaged: line {i + 2} has no step and seed; remove that line"
+                f"{path} is damaged: line {reader.line_num} has no step and seed; remove that line"
             )
+        rows.append(row)
     return rows
 
 

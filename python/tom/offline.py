@@ -34,6 +34,7 @@ from tom.run_folder import RunFolder
 from tom.settings import override
 from tom.tasks import Preset
 from tom.train import finish_run, open_run
+from tom.training_error import writing
 from tom.user_code import see_current_folder
 
 PROGRAM = "python -m tom.offline"
@@ -105,8 +106,9 @@ def run(argv: Sequence[str] | None = None) -> None:
         )
 
     progress = progression(weights, len(random.rows), config.bins)
-    _write(folder.path, weights, progress)
-    plot_progression(folder.plots / "weight_progression.png", progress, _title(config, own))
+    with writing(f"the results in {folder.path}"):
+        _write(folder.path, weights, progress)
+        plot_progression(folder.plots / "weight_progression.png", progress, _title(config, own))
     screen.console.print(progression_table(progress))
     screen.say(summary(progress, metrics))
     screen.say(f"bins, weights and the plot are in {folder.path}")
@@ -116,7 +118,7 @@ class Screen:
     """Lines of plain text and tables."""
 
     def __init__(self) -> None:
-        self.console = cli.Screen()
+        self.console = cli.screen()
 
     def say(self, text: str) -> None:
         """Print text as it is."""

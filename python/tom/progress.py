@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -79,24 +78,14 @@ class Progress:
         if self._live is not None:
             # The last columns stay free: a line as wide as the terminal would wrap.
             line = _fit(parts, self.console.width - 1)
-            with self._silent_if_gone():
-                self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif force or now - self._printed >= PLAIN_SECONDS:
             self._printed = now
             self.print("  ".join(parts))
 
     def print(self, line: str) -> None:
         """Print one plain line, above the live line if there is one."""
-        with self._silent_if_gone():
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    @contextmanager
-    def _silent_if_gone(self) -> Iterator[None]:
-        """A run goes on, without a word, when its terminal has been closed."""
-        try:
-            yield
-        except OSError:
-            self.console.quiet = True
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @property
     def steps_per_second(self) -> float:

@@ -36,13 +36,18 @@ class RunFolder:
 
     Attributes:
         path: the folder itself.
-        resuming: whether the folder held this run before it was opened.
+        saved: the configuration of the run that it held before it was opened; None if it held none.
     """
 
-    def __init__(self, path: Path, config: Settings, *, resuming: bool) -> None:
+    def __init__(self, path: Path, config: Settings, saved: Settings | None) -> None:
         self.path = path
-        self.resuming = resuming
+        self.saved = saved
         self._config = config
+
+    @property
+    def resuming(self) -> bool:
+        """Whether the folder held this run before it was opened."""
+        return self.saved is not None
 
     @classmethod
     def open(
@@ -69,20 +74,25 @@ class RunFolder:
             _lock(path)
             if saved is None:
                 _write(path / "config.json", config)
-            folder = cls(path, config, resuming=saved is not None)
+            folder = cls(path, config, saved)
             for part in parts:
                 (path / part).mkdir(exist_ok=True)
         except OSError as error:
-            raise ConfigError(
-                f"run_dir: given {config.run_dir}, which cannot be written ({error.strerror}), "
-                f"allowed is a folder that can"
-            ) from error
+            raise _unwritable(config.run_dir, error) from error
         return folder
 
     def take_up(self) -> None:
-        """Save the configuration that the folder was opened with: what it held could be used."""
-        if self.resuming:
+        """Save the configuration that the folder was opened with: what it held could be used.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        if self.saved is None or self.saved == self._config:
+            return
+        try:
             _write(self.path / "config.json", self._config)
+        except OSError as error:
+            raise _unwritable(str(self.path), error) from error
 
     @property
     def metrics(self) -> Path:
@@ -103,6 +113,13 @@ class RunFolder:
     def plots(self) -> Path:
         """The folder of figures."""
         return self.path / "plots"
+
+
+def _unwritable(path: str, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"run_dir: given {path}, which cannot be written ({error.strerror}), allowed is a folder "
+        f"that can"
+    )
 
 
 def _saved(path: Path, kind: type[Settings]) -> Settings | None:

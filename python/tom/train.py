@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from tom import cli, metrics
-from tom.config import Config, ConfigError
+from tom.config import Config
 from tom.evaluation import LONGEST_EPISODE
 from tom.experiment import Experiment
 from tom.interrupt import Interrupt, one_line
@@ -23,7 +23,7 @@ from tom.process import keep_freed_memory
 from tom.rollouts import rollout_length, rows_kept
 from tom.run_folder import RunFolder
 from tom.tasks import defaults
-from tom.training_error import TrainingError
+from tom.training_error import TrainingError, writing
 from tom.user_code import see_current_folder
 from tom.weighting import defensive_mixture, weight_metrics
 
@@ -86,7 +86,7 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command; a second Ctrl-C, or one outside of the training, ends it in a line."""
+    """The command; what ends it before its time, such as a second Ctrl-C, does so in a line."""
     with one_line():
         see_current_folder()
         run(argv)
@@ -96,17 +96,14 @@ def run(argv: Sequence[str] | None = None) -> None:
     """Parse, train, plot."""
     config = cli.parse(argv)
     keep_freed_memory()
-    console = cli.Screen()
+    console = cli.screen()
     try:
         parts, folder, log = open_run(config, console)
     except ValueError as error:
         cli.fail(str(error))
     cli.print_config(config, console, defaults(config.env))
     command = ["python", "-m", "tom.train", *(sys.argv[1:] if argv is None else argv)]
-    try:
-        finish_run(parts, folder, log, console, shlex.join(command))
-    except (TrainingError, OSError) as error:
-        cli.fail(f"step {parts.step}: {error}", status=1)
+    finish_run(parts, folder, log, console, shlex.join(command))
     console.print(f"metrics and plots are in {folder.path}", soft_wrap=True)
 
 
@@ -115,16 +112,19 @@ def open_run(config: Config, console: Console) -> tuple[Experiment, RunFolder, L
 
     Raises:
         ValueError: one sentence on what cannot be used. Nothing has been written.
+        TrainingError: the metrics cannot be written.
     """
     run = Experiment(config)
     folder = RunFolder.open(config)
     resumed = run.load(folder) if folder.resuming else None
-    if resumed is None:
-        check_unbegun(folder, config.checkpoint_interval)
     folder.take_up()
-    log = Logger(folder, config, run.step, console)
+    begun = bool(metrics.read(folder.metrics))
+    with writing(f"the metrics in {folder.path}"):
+        log = Logger(folder, config, run.step, console)
     if resumed:
         log.load_state_dict(resumed["logger"])
+    elif begun:
+        log.message(f"{folder.path} has no checkpoint yet; beginning again")
     if not run.evaluation.limited:
         log.message(
             f"{config.env} is registered without a time limit: an evaluation episode that does not "
@@ -132,22 +132,6 @@ def open_run(config: Config, console: Console) -> tuple[Experiment, RunFolder, L
             f"sets a limit"
         )
     return run, folder, log
-
-
-def check_unbegun(folder: RunFolder, checkpoint_interval: int) -> None:
-    """Check that a folder without a checkpoint is one of a run that had not got to its first.
-
-    Raises:
-        ConfigError: its metrics go further, and would be lost.
-    """
-    rows = metrics.read(folder.metrics)
-    last = max((int(row["step"]) for row in rows), default=0)
-    if last > checkpoint_interval:
-        raise ConfigError(
-            f"run_dir: given {folder.path}, whose metrics go to step {last} but which has no "
-            f"checkpoint to go on from, allowed is another folder, or this one without its "
-            f"metrics.csv"
-        )
 
 
 def finish_run(
@@ -164,19 +148,24 @@ def finish_run(
 
     Returns:
         Whether the last step was reached.
+
+    Raises:
+        TrainingError: the run cannot go on.
     """
     if run.step >= run.config.steps:
         log.message(f"{folder.path} is finished at step {run.step}; a larger --steps goes on")
     elif run.step:
         log.message(f"resuming {folder.path} at step {run.step}")
-    elif folder.resuming:
-        log.message(f"{folder.path} has no checkpoint yet; beginning again")
     with log, Interrupt(log.message) as interrupt:
-        train(run, log, folder, interrupt)
+        try:
+            train(run, log, folder, interrupt)
+        except TrainingError as error:
+            raise TrainingError(f"step {run.step}: {error}") from error
         profile = log.profile()
-    if run.config.model_based:
-        plot_weights(run, folder)
-    plot_returns(folder.path)
+    with writing("the figures"):
+        if run.config.model_based:
+            plot_weights(run, folder)
+        plot_returns(folder.path)
     run.close()
     finished = run.step >= run.config.steps
     if not finished:
