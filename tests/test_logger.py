@@ -333,9 +333,9 @@ def test_a_run_goes_on_when_its_terminal_is_gone() -> None:
     """The live line is on a terminal that is closed meanwhile: each write to it then fails."""
     program = """
 import os, sys
-from tom import cli
+from tom.console import make_console
 from tom.progress import Progress
-console = cli.screen()
+console = make_console()
 progress = Progress(console, 1000, 0, period=100)
 progress.start()
 progress.update(1, None, {})

@@ -11,16 +11,14 @@ import ast
 import dataclasses
 import difflib
 import inspect
-import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import NoneType
-from typing import IO, Annotated, Any, Literal, NoReturn, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, cast, get_args, get_origin, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -115,41 +113,6 @@ def read(
     except ConfigError as error:
         fail(str(error))
     return config, preset
-
-
-class _StandardOutput:
-    """The standard output of the moment; once its terminal or reader is gone, nowhere."""
-
-    def __getattr__(self, name: str) -> Any:
-        return self if name == "rich_proxied_file" else getattr(self._file, name)
-
-    @property
-    def _file(self) -> Any:
-        """Behind what rich puts in its place while it shows a live line, and asks for by name."""
-        return getattr(sys.stdout, "rich_proxied_file", sys.stdout)
-
-    def write(self, text: str) -> int:
-        with self._nowhere_if_gone():
-            self._file.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with self._nowhere_if_gone():
-            self._file.flush()
-
-    @contextmanager
-    def _nowhere_if_gone(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._file.fileno())
-            os.close(nowhere)
-
-
-def screen() -> Console:
-    """A console on the standard output; a run goes on without a word when nobody reads it."""
-    return Console(file=cast(IO[str], _StandardOutput()))
 
 
 def fail(message: str) -> NoReturn:

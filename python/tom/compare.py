@@ -16,6 +16,7 @@ from rich.text import Text
 
 from tom import cli, figures
 from tom.config import Config
+from tom.console import make_console
 from tom.figures import ALGORITHM_COLOURS, GREY, PALETTE, FloatArray
 from tom.interrupt import one_line
 from tom.one_line_parser import OneLineParser
@@ -93,7 +94,7 @@ def compare(argv: Sequence[str] | None = None) -> None:
         help="the figure, .png, .pdf or .svg (default: %(default)s)",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
-    console = cli.screen()
+    console = make_console()
     try:
         groups = read_groups(arguments.runs)
         steps = shared_steps(groups)

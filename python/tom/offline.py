@@ -21,6 +21,7 @@ import tyro
 from safetensors.torch import save_file
 
 from tom import checkpoint, cli
+from tom.console import make_console
 from tom.dataset_weights import dataset_weights
 from tom.datasets import Dataset, load_dataset
 from tom.dual_q import Policy
@@ -118,7 +119,7 @@ class Screen:
     """Lines of plain text and tables."""
 
     def __init__(self) -> None:
-        self.console = cli.screen()
+        self.console = make_console()
 
     def say(self, text: str) -> None:
         """Print text as it is."""

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tom import cli, metrics
 from tom.config import Config
+from tom.console import make_console
 from tom.evaluation import LONGEST_EPISODE
 from tom.experiment import Experiment
 from tom.interrupt import Interrupt, one_line
@@ -96,7 +97,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     """Parse, train, plot."""
     config = cli.parse(argv)
     keep_freed_memory()
-    console = cli.screen()
+    console = make_console()
     try:
         parts, folder, log = open_run(config, console)
     except ValueError as error:
