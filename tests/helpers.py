@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from conftest import CPU
+from tom.collector import Collector
 from tom.replays import Replays
 from tom.rows import RowLayout
 
@@ -61,3 +63,17 @@ def assert_refused(
     assert error.startswith("error: ") and error.count("\n") == 1
     assert all(word in error for word in words), error
     assert not folder.exists()
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let Ctrl-C come in a training's environment step of that number."""
+    take, taken = Collector.step, 0
+
+    def interrupted(self: Collector, actions: Tensor) -> Tensor:
+        nonlocal taken
+        taken += 1
+        if taken == step:
+            signal.raise_signal(signal.SIGINT)
+        return take(self, actions)
+
+    monkeypatch.setattr(Collector, "step", interrupted)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
 from pathlib import Path
 
 import h5py
@@ -13,11 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import streams
-from helpers import assert_refused
+from helpers import assert_refused, interrupt_at
 from tom import cli
 from tom.cloning import clone_policy
 from tom.collection import collect
-from tom.collector import Collector
 from tom.config import SACConfig
 from tom.datasets import load_dataset
 from tom.experiment import make_env
@@ -106,16 +104,7 @@ def test_interrupted_training_goes_on_and_ends_with_the_same_weights(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    step, taken = Collector.step, 0
-
-    def interrupted(self: Collector, actions: torch.Tensor) -> torch.Tensor:
-        nonlocal taken
-        taken += 1
-        if taken == 350:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, actions)
-
-    monkeypatch.setattr(Collector, "step", interrupted)
+    interrupt_at(monkeypatch, 350)
     folder = _run(tmp_path / "run")
     output = capsys.readouterr().out.replace("\n", " ")
     assert "stopped at step 350 of 600" in output and "python -m tom.offline --env" in output

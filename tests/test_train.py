@@ -8,7 +8,6 @@ import math
 import re
 import shlex
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from helpers import assert_refused
+from helpers import assert_refused, interrupt_at
 from tom import cli, metrics
 from tom.train import main, open_run
 
@@ -151,18 +150,7 @@ def test_the_same_command_repeats_the_same_numbers(tmp_path: Path) -> None:
 def test_interrupt_writes_a_checkpoint_and_says_how_to_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tom.collector import Collector
-
-    step, taken = Collector.step, 0
-
-    def interrupted(self: Collector, actions: object) -> object:
-        nonlocal taken
-        taken += 1
-        if taken == 250:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, actions)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Collector, "step", interrupted)
+    interrupt_at(monkeypatch, 250)
     folder = _run(tmp_path / "run")
     output = capsys.readouterr().out.replace("\n", " ")
     assert (folder / "checkpoints" / "step_00000250").is_dir()
@@ -226,18 +214,7 @@ def test_any_gymnasium_id_trains_and_resumes_with_a_new_episode(tmp_path: Path) 
 def test_an_environment_of_the_current_folder_trains_stops_and_resumes(
     user_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tom.collector import Collector
-
-    step, taken = Collector.step, 0
-
-    def interrupted(self: Collector, actions: object) -> object:
-        nonlocal taken
-        taken += 1
-        if taken == 250:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, actions)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Collector, "step", interrupted)
+    interrupt_at(monkeypatch, 250)
     rule = ["--termination", "points:arrived"]
     main(["--env", "points:My/Point-v0", *rule, *DEBUG, "--steps", "300"])
     output = capsys.readouterr().out
