@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from tom.state import State
 
 MANIFEST = "manifest.json"
+ASIDE = ".replaced_"  # begins the name of one that is being replaced
 VERSION = 1
 
 
@@ -51,7 +52,7 @@ def save(folder: Path, step: int, states: Mapping[str, State], *, keep: int = 2)
     """
     final = folder / f"step_{step:08d}"
     temporary = folder / f".writing_{final.name}"
-    replaced = folder / f".replaced_{final.name}"
+    replaced = folder / f"{ASIDE}{final.name}"
     folder.mkdir(parents=True, exist_ok=True)
     _tidy(folder)
     temporary.mkdir()
@@ -99,7 +100,7 @@ def load(folder: Path, step: int | None = None) -> tuple[int, dict[str, State]] 
     step = found[-1] if step is None else step
     path = folder / f"step_{step:08d}"
     if not path.exists():
-        path = folder / f".replaced_{path.name}"
+        path = folder / f"{ASIDE}{path.name}"
     try:
         return step, _read(path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -115,11 +116,10 @@ def steps(folder: Path) -> list[int]:
     One that a writer moved aside counts too, should it have ended before the new one was there.
     """
     found = set()
-    for pattern in ("step_*", ".replaced_step_*"):
-        for manifest in folder.glob(f"{pattern}/{MANIFEST}"):
-            match = re.fullmatch(r"(?:\.replaced_)?step_(\d{8,})", manifest.parent.name)
-            if match:
-                found.add(int(match[1]))
+    for manifest in folder.glob(f"*step_*/{MANIFEST}"):
+        match = re.fullmatch(r"step_(\d{8,})", manifest.parent.name.removeprefix(ASIDE))
+        if match:
+            found.add(int(match[1]))
     return sorted(found)
 
 
@@ -210,8 +210,8 @@ def _tidy(folder: Path) -> None:
     """Remove what an interrupted writer left, and put back what it moved aside for nothing."""
     for left in folder.glob(".writing_step_*"):
         shutil.rmtree(left)
-    for left in folder.glob(".replaced_step_*"):
-        place = folder / left.name.removeprefix(".replaced_")
+    for left in folder.glob(f"{ASIDE}step_*"):
+        place = folder / left.name.removeprefix(ASIDE)
         if place.exists():
             shutil.rmtree(left)
         else:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from tom import cli, metrics
+from tom import cli
 from tom.config import Config
 from tom.console import make_console
 from tom.evaluation import LONGEST_EPISODE
@@ -119,7 +119,7 @@ def open_run(config: Config, console: Console) -> tuple[Experiment, RunFolder, L
     folder = RunFolder.open(config)
     resumed = run.load(folder) if folder.resuming else None
     folder.take_up()
-    begun = bool(metrics.read(folder.metrics))
+    begun = folder.metrics.exists()
     with writing(f"the metrics in {folder.path}"):
         log = Logger(folder, config, run.step, console)
     if resumed:
