@@ -61,9 +61,10 @@ Tensor group_steps(const Tensor& inputs, const Tensor& targets, const Tensor& we
     const Nll nll = native ? gaussian_nll_cpu(arguments, /*need_gradients=*/true)
                            : gaussian_nll(arguments, /*need_gradients=*/true);
     ensemble.backward(at::cat({nll.gradients[0], nll.gradients[1]}, 3));
-    // The loss has log_var_penalty * sum(high - low) beside the likelihood.
-    low_gradient.copy_(nll.gradients[2]).sub_(log_var_penalty);
-    high_gradient.copy_(nll.gradients[3]).add_(log_var_penalty);
+    // The loss has log_var_penalty * sum(high - low) beside the likelihood. What Adam will add for
+    // its weight decay is taken away beforehand: that is the layers' alone.
+    low_gradient.copy_(nll.gradients[2]).sub_(log_var_penalty).sub_(low, adam.weight_decay);
+    high_gradient.copy_(nll.gradients[3]).add_(log_var_penalty).sub_(high, adam.weight_decay);
     ensemble.step(adam);
     total.add_(nll.loss.mean(1));
   }

@@ -112,7 +112,8 @@ class DynamicsConfig:
     buffer: on Hopper its squared error on the policy's next 250 transitions is two and a half times
     as large (see bench/returns/README.md)."""
     weight_decay: float = bounded(5e-5, 0.0)
-    """L2 penalty through Adam (MBPO: 2.5e-5 at the input to 1e-4 at the output)."""
+    """L2 penalty of the layers through Adam (MBPO: 2.5e-5 at the input to 1e-4 at the output beside
+    twice this log-likelihood, so half of that in these units)."""
     batch_size: int = bounded(256, 1)
     """Rows per member and step."""
     epochs: int = bounded(10, 1)
@@ -125,10 +126,12 @@ class DynamicsConfig:
     max_holdout: int = bounded(5000, 1)
     """Held-out rows at most, as in MBPO; the rows above it join the training."""
     patience: int = bounded(5, 1)
-    """Epochs without a held-out improvement of 1 % of any member before training ends (MBPO: 5)."""
+    """Epochs in which no member's held-out error falls by 1 % of what it was when it last did so
+    before training ends (MBPO: one more than 5)."""
     log_var_penalty: float = bounded(0.005, 0.0)
-    """Weight of (Σ max_log_var − Σ min_log_var), which pulls the learned bounds together (MBPO:
-    0.01 beside twice this log-likelihood)."""
+    """Weight of (Σ max_log_var − Σ min_log_var), which pulls the learned bounds together, beside
+    the sum of the members' log-likelihoods: each member's own bounds have a share of it (MBPO: 0.01
+    beside twice these log-likelihoods, with bounds that the members share)."""
     native: bool = True
     """Take all steps of an epoch in one native call; off, autograd takes them one by one."""
 

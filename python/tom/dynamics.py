@@ -90,8 +90,9 @@ class DynamicsEnsemble:
         keep them out of the minibatches the buffers' weights are replaced; afterwards the caller
         sets those it wants.
 
-        Each seed stops early by itself: when no member's held-out error has improved by 1 % for
-        `patience` epochs, and every member ends with the parameters of its best epoch. What a
+        Each seed stops early by itself: when `patience` epochs have passed in which no member's
+        held-out error fell by 1 % of what it was when it last did so, or at first. Every member
+        ends with the parameters of its best epoch, or with those it had if none was better. What a
         stopped seed goes on learning beside the others is dropped, but it moves that seed's draws
         and Adam's moments, so a seed trained beside others is as good as one alone, not equal.
 
@@ -113,7 +114,7 @@ class DynamicsEnsemble:
         self._standardise(replays)
         held_out, loss_weights = self._hold_out(replays, weights)
         best = self._errors(held_out.rows, held_out.weights)[1]
-        best_flat = self.network.flat.clone()
+        reference, best_flat = best, self.network.flat.clone()
         stale = torch.zeros(self.network.seeds, dtype=torch.int64, device=best.device)
         epochs = torch.zeros_like(stale)
         train_nll = torch.zeros(self.network.seeds, device=best.device)
@@ -128,12 +129,13 @@ class DynamicsEnsemble:
                 minibatches = self._minibatches(replays, loss_weights)
             error = self._errors(held_out.rows, held_out.weights)[1]
             improved = running.unsqueeze(1) & (error < best)
-            substantial = running & ((best - error) > 0.01 * best.abs()).any(1)
+            substantial = running.unsqueeze(1) & (reference - error > 0.01 * reference.abs())
+            reference = torch.where(substantial, error, reference)
             self._keep(best_flat, improved)
             best = torch.where(improved, error, best)
             train_nll = torch.where(running, epoch_nll, train_nll)
             epochs += running
-            stale = torch.where(substantial, 0, stale + 1)
+            stale = torch.where(substantial.any(1), 0, stale + 1)
             if not bool((stale < config.patience).any()):
                 break
         self.network.flat.copy_(best_flat)
@@ -241,7 +243,7 @@ class DynamicsEnsemble:
             hidden=config.hidden,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
-            log_var_penalty=config.log_var_penalty,
+            log_var_penalty=self._bounds_penalty,
             precision=self.network.precision,
         )
 
@@ -250,9 +252,16 @@ class DynamicsEnsemble:
         low, high = self.network.extra["min_log_var"], self.network.extra["max_log_var"]
         mean, log_var = self.network(x).chunk(2, dim=-1)
         loss, _, _ = weighted_gaussian_nll(mean, log_var, low, high, y, weight=weight)
-        bounds = self.config.log_var_penalty * (high - low).sum()
-        self.optimizer.minimise(loss.sum() + bounds)
+        penalty = self._bounds_penalty * (high - low).sum()
+        # Adam's weight decay is of the layers alone: what it adds for the bounds is taken away.
+        undecayed = -0.5 * self.config.weight_decay * (high.square().sum() + low.square().sum())
+        self.optimizer.minimise(loss.sum() + penalty + undecayed)
         return loss.detach().mean(1)
+
+    @property
+    def _bounds_penalty(self) -> float:
+        """Each member's share of the penalty, which stands beside all members' likelihoods."""
+        return self.config.log_var_penalty / self.config.members
 
     def _errors_on_new_rows(self, replays: Replays) -> dict[str, Tensor]:
         """The elites' errors on the rows that were appended after the last fit."""

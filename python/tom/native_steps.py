@@ -113,8 +113,8 @@ def dynamics_steps(
             lower and then the upper bounds of the log-variance, each `[S, M, D]`.
         hidden: Widths of the SiLU layers.
         learning_rate: Adam's.
-        weight_decay: Adam's L2 penalty.
-        log_var_penalty: Weight of Σ (upper − lower bound) in the loss.
+        weight_decay: Adam's L2 penalty, of the layers alone.
+        log_var_penalty: Weight of Σ (upper − lower bound) in each member's loss.
         precision: Of the products between hidden layers; `tom.networks` says which those are.
 
     Returns:
