@@ -33,6 +33,7 @@ class Divergence:
         quadratic: f* over all real x instead of x ≥ 0, where that exists. Its gradient does not
             vanish where the weight is zero, at the price of "negative densities": clipped to
             weights, its optimum breaks the flow (tests/finite/test_choices.py).
+        quadratic_derivative: its derivative.
         log_mean_exp: use the Donsker–Varadhan form log E[exp δ] for E[f*(δ)] and
             ξ* = exp δ / E[exp δ], which needs no separate normalisation and cannot overflow.
     """
@@ -43,6 +44,7 @@ class Divergence:
     conjugate_derivative: Callable[[Tensor], Tensor]
     bounds_kl: bool
     quadratic: Callable[[Tensor], Tensor] | None = None
+    quadratic_derivative: Callable[[Tensor], Tensor] | None = None
     log_mean_exp: bool = False
 
     def dual_loss(self, delta: Tensor, *, quadratic: bool = False) -> Tensor:
@@ -62,6 +64,7 @@ def _chi2(scale: float, name: str, *, bounds_kl: bool) -> Divergence:
         conjugate=lambda y: (z := y.clamp(min=-2 * scale)) + z.square() / (4 * scale),
         conjugate_derivative=lambda y: (1 + y / (2 * scale)).clamp(min=0),
         quadratic=lambda y: y + y.square() / (4 * scale),
+        quadratic_derivative=lambda y: 1 + y / (2 * scale),
         bounds_kl=bounds_kl,
     )
 

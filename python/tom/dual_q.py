@@ -194,7 +194,8 @@ class DualQ:
         Returns:
             δ [S, N], and `tom/flow_balance` = E_D[ξ* (1 − γ c)] / (1 − γ) before the constant was
             settled [S], where c = 1 − terminated under the cut and 1 under the restart: 1 at the
-            optimum of (22). It is left out for KL, whose weights have a mean of 1 wherever Q is.
+            optimum of (22). (With the quadratic conjugate the ξ* in it may be negative.) It is left
+            out for KL, whose weights have a mean of 1 wherever Q is.
         """
         start_value = self._start_value(initial_states, policy)
         delta = in_chunks(lambda r, x: self._residual(r, x, start_value, policy), rows, rewards)
@@ -238,8 +239,14 @@ class DualQ:
         return 1 - terminated if cut else torch.ones_like(terminated)
 
     def _inflow_ratio(self, delta: Tensor, leak: Tensor) -> Tensor:
-        """E_D[f*'(δ) leak] / (1 − γ) [S], which falls where a constant is added to Q."""
-        weights, _, _ = occupancy_weights(delta, cast(DivergenceName, self.divergence.name))
+        """E_D[f*'(δ) leak] / (1 − γ) [S], which falls where a constant is added to Q.
+
+        f* is the conjugate that the steps minimise: of that the constant is to be the optimum.
+        """
+        if self.config.conjugate == "quadratic" and self.divergence.quadratic_derivative:
+            weights = self.divergence.quadratic_derivative(delta)
+        else:
+            weights, _, _ = occupancy_weights(delta, cast(DivergenceName, self.divergence.name))
         return (weights.double() * leak).mean(1) / (1 - self.discount)
 
     def _optimal_constant(self, delta: Tensor, leak: Tensor) -> Tensor:
