@@ -6,7 +6,7 @@ namespace {
 
 class HalfCheetah final : public Planar {
  public:
-  HalfCheetah(const mjModel* m, const Arguments& args) : Planar(m, args) {
+  HalfCheetah(const mjModel* m, const Arguments& args) : Planar(m, args, 1) {
     info_fields_ = {{"x_position", true},
                     {"x_velocity"},
                     {"reward_forward"},

@@ -22,13 +22,13 @@ class HumanoidBody {
 
   int observation_size() const {
     const int bodies = nbody_ - 1;  // without the world
-    return bodies * (10 * cinert_ + 6 * cvel_ + 6 * contact_) + (nv_ - 6) * actuator_;
+    return bodies * (10 * cinert_ + 6 * cvel_ + 6 * contact_) + joints() * actuator_;
   }
 
   void observe(const mjData* d, double* out) const {
     if (cinert_) out = std::copy(d->cinert + 10, d->cinert + 10 * nbody_, out);
     if (cvel_) out = std::copy(d->cvel + 6, d->cvel + 6 * nbody_, out);
-    if (actuator_) out = std::copy(d->qfrc_actuator + 6, d->qfrc_actuator + nv_, out);
+    if (actuator_) out = std::copy_n(d->qfrc_actuator + nv_ - joints(), joints(), out);
     if (contact_) std::copy(d->cfrc_ext + 6, d->cfrc_ext + 6 * nbody_, out);
   }
 
@@ -40,6 +40,9 @@ class HumanoidBody {
   double contact_square_sum(const mjData* d) const { return square_sum(d->cfrc_ext, 6 * nbody_); }
 
  private:
+  // Velocities without the six of the free body; none where a model has fewer than these.
+  int joints() const { return std::max(nv_ - 6, 0); }
+
   const int nbody_, nv_, ntendon_;
   const bool cinert_, cvel_, actuator_, contact_;
 };

@@ -10,7 +10,7 @@ namespace {
 class HumanoidStandup final : public Task {
  public:
   HumanoidStandup(const mjModel* m, const Arguments& args)
-      : Task(m, args, args.flag("exclude_current_positions_from_observation") ? 2 : 0),
+      : Task(m, args, args.flag("exclude_current_positions_from_observation") ? 2 : 0, 3),
         body_(m, args),
         ctrl_cost_weight_(args.number("ctrl_cost_weight")),
         impact_cost_weight_(args.number("impact_cost_weight")),

@@ -11,7 +11,7 @@ namespace {
 class InvertedDoublePendulum final : public Task {
  public:
   InvertedDoublePendulum(const mjModel* m, const Arguments& args)
-      : Task(m, args, 0), healthy_reward_(args.number("healthy_reward")) {
+      : Task(m, args, 0, 3, 3), healthy_reward_(args.number("healthy_reward")) {
     if (m->nsite < 1 || nq_ != 3 || nv_ != 3) {
       throw std::invalid_argument("xml_file must have 3 joints and a site at the tip.");
     }

@@ -9,7 +9,7 @@ namespace {
 
 class InvertedPendulum final : public Task {
  public:
-  InvertedPendulum(const mjModel* m, const Arguments& args) : Task(m, args, 0) {
+  InvertedPendulum(const mjModel* m, const Arguments& args) : Task(m, args, 0, 2) {
     info_fields_ = {{"reward_survive", false, InfoType::kInt64}};
   }
 

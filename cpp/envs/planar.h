@@ -8,8 +8,9 @@ namespace tom::envs {
 
 class Planar : public Task {
  protected:
-  Planar(const mjModel* m, const Arguments& args)
-      : Task(m, args, args.flag("exclude_current_positions_from_observation") ? 1 : 0),
+  Planar(const mjModel* m, const Arguments& args, int least_positions)
+      : Task(m, args, args.flag("exclude_current_positions_from_observation") ? 1 : 0,
+             least_positions),
         forward_reward_weight_(args.number("forward_reward_weight")),
         ctrl_cost_weight_(args.number("ctrl_cost_weight")) {
     memory_size_ = 1;
@@ -31,7 +32,7 @@ class Planar : public Task {
 class PlanarBiped : public Planar {
  protected:
   PlanarBiped(const mjModel* m, const Arguments& args)
-      : Planar(m, args),
+      : Planar(m, args, 3),
         healthy_reward_(args.number("healthy_reward")),
         terminate_when_unhealthy_(args.flag("terminate_when_unhealthy")),
         healthy_z_(args.range("healthy_z_range")),

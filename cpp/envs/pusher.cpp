@@ -8,11 +8,12 @@ namespace tom::envs {
 namespace {
 
 constexpr int kArmJoints = 7;
+constexpr int kJoints = kArmJoints + 4;  // two each of the object and the goal
 
 class Pusher final : public Task {
  public:
   Pusher(const mjModel* m, const Arguments& args)
-      : Task(m, args, 0),
+      : Task(m, args, 0, kJoints, kJoints),
         reward_near_weight_(args.number("reward_near_weight")),
         reward_dist_weight_(args.number("reward_dist_weight")),
         reward_control_weight_(args.number("reward_control_weight")),

@@ -11,7 +11,7 @@ namespace {
 class Reacher final : public Task {
  public:
   Reacher(const mjModel* m, const Arguments& args)
-      : Task(m, args, 0),
+      : Task(m, args, 0, 2, 2),
         reward_dist_weight_(args.number("reward_dist_weight")),
         reward_control_weight_(args.number("reward_control_weight")),
         fingertip_(body_named(m, "fingertip")),

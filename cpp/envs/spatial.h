@@ -9,7 +9,7 @@ namespace tom::envs {
 class Spatial : public Task {
  protected:
   Spatial(const mjModel* m, const Arguments& args)
-      : Task(m, args, args.flag("exclude_current_positions_from_observation") ? 2 : 0),
+      : Task(m, args, args.flag("exclude_current_positions_from_observation") ? 2 : 0, 3),
         forward_reward_weight_(args.number("forward_reward_weight")),
         ctrl_cost_weight_(args.number("ctrl_cost_weight")),
         contact_cost_weight_(args.number("contact_cost_weight")),

@@ -9,7 +9,7 @@ namespace {
 class Swimmer final : public Task {
  public:
   Swimmer(const mjModel* m, const Arguments& args)
-      : Task(m, args, args.flag("exclude_current_positions_from_observation") ? 2 : 0),
+      : Task(m, args, args.flag("exclude_current_positions_from_observation") ? 2 : 0, 2),
         forward_reward_weight_(args.number("forward_reward_weight")),
         ctrl_cost_weight_(args.number("ctrl_cost_weight")) {
     memory_size_ = 2;

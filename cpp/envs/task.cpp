@@ -1,15 +1,23 @@
 #include "envs/task.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 namespace tom::envs {
 
-Task::Task(const mjModel* m, const Arguments& args, int hidden)
+Task::Task(const mjModel* m, const Arguments& args, int hidden, int least_positions,
+           int least_velocities)
     : nq_(static_cast<int>(m->nq)),
       nv_(static_cast<int>(m->nv)),
       hidden_(hidden),
       norm_{args.flag("blas_fuses")},
-      observation_size_(nq_ - hidden + nv_) {}
+      observation_size_(nq_ - hidden + nv_) {
+  if (nq_ >= least_positions && nv_ >= least_velocities) return;
+  throw std::invalid_argument("xml_file's model has " + std::to_string(nq_) + " positions and " +
+                              std::to_string(nv_) + " velocities, but the task needs at least " +
+                              std::to_string(least_positions) + " and " +
+                              std::to_string(least_velocities) + ".");
+}
 
 double* Task::write_positions(const mjData* d, double* out) const {
   return std::copy(d->qpos + hidden_, d->qpos + nq_, out);

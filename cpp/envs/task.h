@@ -79,8 +79,10 @@ class Task {
   int scratch_size() const { return nq_; }
 
  protected:
-  // The first `hidden` positions are left out of the observation.
-  Task(const mjModel* m, const Arguments& args, int hidden);
+  // The first `hidden` positions are left out of the observation. Throws std::invalid_argument if
+  // the model has fewer positions or velocities than the task reads.
+  Task(const mjModel* m, const Arguments& args, int hidden, int least_positions,
+       int least_velocities = 0);
 
   double* write_positions(const mjData* d, double* out) const;
   double* write_velocities(const mjData* d, double* out) const;
