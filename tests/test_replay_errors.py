@@ -24,6 +24,7 @@ INF, NAN = float("inf"), float("nan")
         ((10, 3, -1), ValueError, "seed is -1"),
         ((10, 3, 2**63), ValueError, "seed is 9223372036854775808"),
         ((2**40, 2**20), ValueError, "is more than 2^44"),
+        ((2**40, 2**4), MemoryError, "capacity 1099511627776 times width 16 takes 65,536.0 GiB"),
         ((10.0, 3), TypeError, "capacity is 10.0; it must be an int"),
         ((True, 3), TypeError, "capacity is True"),
     ],
@@ -209,6 +210,15 @@ CASES: list[tuple[str, Call, type[Exception], str]] = [
         "out has dtype",
     ),
     ("sample out", lambda b: b.sample(3, out=rows(2)), ValueError, "out has shape (2, 3)"),
+    ("draw too many", lambda b: b.draw(2**64), ValueError, "n is 18446744073709551616; it must be"),
+    ("draw a word", lambda b: b.draw(2, "yes"), TypeError, "stratified is 'yes'; it must be True"),
+    ("set a word", lambda b: b.set_weights(torch.ones(5), allow_newer=1), TypeError, "newer is 1;"),
+    (
+        "gather into itself",
+        lambda b: b.gather(torch.tensor([1]), out=b.rows[2:3]),
+        ValueError,
+        "out is a view of the buffer's own rows",
+    ),
     ("newest", lambda b: b.newest(6), ValueError, "n is 6; the buffer holds only 5 rows"),
     ("newest indices", lambda b: b.newest_indices(-1), ValueError, "n is -1"),
 ]
@@ -305,6 +315,8 @@ def test_drawing_from_nothing() -> None:
         ({"seed": torch.tensor(1.0)}, TypeError, "seed is"),
         ({"calls": torch.tensor([1])}, TypeError, "calls is"),
         ({"calls": torch.tensor(-1)}, ValueError, "calls is -1"),
+        ({"calls": torch.tensor(2**63 - 1)}, ValueError, "calls is 9223372036854775807"),
+        ({"total_appended": torch.tensor(2**62 - 1)}, ValueError, "total_appended is 46116"),
         ({"total_appended": torch.tensor(4)}, ValueError, "5 rows and 5 weights, but 4 rows"),
         ({"rows": torch.ones(5, 2)}, ValueError, "it must be [n, 3]"),
         ({"rows": torch.ones(4, 3)}, ValueError, "5 entries for 4"),
@@ -327,6 +339,8 @@ def test_a_bad_state(change: dict[str, Any], error: type[Exception], message: st
 
 def test_a_state_with_a_missing_entry() -> None:
     buffer = ReplayBuffer(capacity=8, width=3)
+    with pytest.raises(TypeError, match="the state is a list; it must be a dict"):
+        buffer.load_state_dict([])  # type: ignore[arg-type]
     state = buffer.state_dict()
     del state["rows"]
     with pytest.raises(KeyError, match="the state has entries"):

@@ -62,11 +62,18 @@ std::int64_t append(ReplayBuffer& buffer, const py::handle& object, const py::ha
   }
   const std::vector<double> weights =
       weight.is_none() ? std::vector{1.0} : to_weights(weight, n, "weight", "rows");
+  const auto* numbers = static_cast<const float*>(rows.data);
   const py::gil_scoped_release release;
-  return static_cast<std::int64_t>(buffer.append(static_cast<const float*>(rows.data), n, weights));
+  std::vector<float> copy;  // of rows that the call itself may overwrite before it reads them
+  if (n > 0 && is_own(buffer, numbers)) {
+    copy.assign(numbers, numbers + n * buffer.width());
+    numbers = copy.data();
+  }
+  return static_cast<std::int64_t>(buffer.append(numbers, n, weights));
 }
 
-void set_weights(ReplayBuffer& buffer, const py::handle& object, bool allow_newer) {
+void set_weights(ReplayBuffer& buffer, const py::handle& object, const py::handle& newer) {
+  const bool allow_newer = to_flag(newer, "allow_newer");
   const Borrowed w(object, "w");
   check_vector(w);
   const std::size_t n = w.size(), size = buffer.size();
@@ -142,10 +149,11 @@ void bind_replay(py::module_& m) {
       .def("update_weights", &update_weights, py::arg("idx"), py::arg("w"))
       .def(
           "draw",
-          [](ReplayBuffer& b, const py::object& n, bool stratified) {
+          [](ReplayBuffer& b, const py::object& n, const py::object& stratified) {
             const std::size_t count = to_count(n, "n");
+            const bool in_parts = to_flag(stratified, "stratified");
             return draw_slots(b, count,
-                              [&](std::int64_t* s) { return b.draw(count, stratified, s); });
+                              [&](std::int64_t* s) { return b.draw(count, in_parts, s); });
           },
           py::arg("n"), py::arg("stratified"))
       .def(
@@ -157,10 +165,12 @@ void bind_replay(py::module_& m) {
           py::arg("n"))
       .def(
           "sample",
-          [](ReplayBuffer& b, const py::object& n, bool stratified, const py::object& out) {
+          [](ReplayBuffer& b, const py::object& n, const py::object& stratified,
+             const py::object& out) {
             const std::size_t count = to_count(n, "n");
+            const bool in_parts = to_flag(stratified, "stratified");
             return sample_rows(b, count, out,
-                               [&](std::int64_t* s) { return b.draw(count, stratified, s); });
+                               [&](std::int64_t* s) { return b.draw(count, in_parts, s); });
           },
           py::arg("n"), py::arg("stratified"), py::arg("out") = py::none())
       .def(

@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <span>
 #include <string>
@@ -41,14 +42,26 @@ inline void check_vector(const Borrowed& a) {
   check_contiguous(a);
 }
 
+inline bool to_flag(const py::handle& flag, const char* name) {
+  if (!py::isinstance<py::bool_>(flag)) {
+    throw py::type_error(std::string(name) + " is " + text(py::repr(flag)) +
+                         "; it must be True or False");
+  }
+  return flag.cast<bool>();
+}
+
 inline std::size_t to_count(const py::handle& n, const char* name) {
   if (!PyIndex_Check(n.ptr())) {
     throw py::type_error(std::string(name) + " is " + text(py::repr(n)) + "; it must be an int");
   }
-  const Py_ssize_t value = PyNumber_AsSsize_t(n.ptr(), PyExc_OverflowError);
+  constexpr Py_ssize_t kMost = Py_ssize_t{1} << 40;
+  const Py_ssize_t value = PyNumber_AsSsize_t(n.ptr(), nullptr);  // the nearest that there is
   if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
   if (value < 0) {
     throw py::value_error(std::string(name) + " is " + text(n) + "; it must not be negative");
+  }
+  if (value > kMost) {
+    throw py::value_error(std::string(name) + " is " + text(n) + "; it must be at most 2^40");
   }
   return static_cast<std::size_t>(value);
 }
@@ -135,6 +148,13 @@ inline void check_rows(const ReplayBuffer& buffer, const Borrowed& a) {
   check_contiguous(a);
 }
 
+// Whether the numbers lie in the buffer's own memory, which the view `rows` shows.
+inline bool is_own(const ReplayBuffer& buffer, const float* numbers) {
+  const std::less<const float*> before;  // of any two pointers
+  const float* const own = buffer.data();
+  return !before(numbers, own) && before(numbers, own + buffer.capacity() * buffer.width());
+}
+
 // float32 [n, width] to write n rows into.
 inline float* to_out(const ReplayBuffer& buffer, std::size_t n, const py::handle& object) {
   const Borrowed a(object, "out");
@@ -144,7 +164,11 @@ inline float* to_out(const ReplayBuffer& buffer, std::size_t n, const py::handle
                           ", " + std::to_string(buffer.width()) + "]");
   }
   if (!a.writeable) throw py::value_error("out is read-only; pass an array that can be written");
-  return static_cast<float*>(a.data);
+  auto* const numbers = static_cast<float*>(a.data);
+  if (n > 0 && is_own(buffer, numbers)) {
+    throw py::value_error("out is a view of the buffer's own rows; pass another array");
+  }
+  return numbers;
 }
 
 // `out`, or a new tensor, and where to write in it.

@@ -170,19 +170,23 @@ void ReplayBuffer::weights(std::size_t n, double* out) const {
 double ReplayBuffer::effective_sample_size() const {
   const Hold hold = generations_.hold();
   const std::size_t n = size();
-  double largest = 0.0;
+  // In units of the largest so far, so that no square overflows. Each weight is read once: another
+  // thread may change it at any time.
+  double largest = 0.0, sum = 0.0, squares = 0.0;
   for (std::size_t slot = 0; slot < n; ++slot) {
-    largest = std::max(largest, hold.tree().weight(slot));
-  }
-  if (largest == 0.0) return 0.0;
-  double sum = 0.0;
-  double squares = 0.0;
-  for (std::size_t slot = 0; slot < n; ++slot) {
-    const double w = hold.tree().weight(slot) / largest;  // the squares cannot overflow
+    const double weight = hold.tree().weight(slot);
+    if (weight > largest) {
+      const double shrunk = largest / weight;
+      sum *= shrunk;
+      squares *= shrunk * shrunk;
+      largest = weight;
+    }
+    if (largest == 0.0) continue;
+    const double w = weight / largest;
     sum += w;
     squares += w * w;
   }
-  return sum * sum / squares;
+  return largest == 0.0 ? 0.0 : sum * sum / squares;
 }
 
 bool ReplayBuffer::restore(const float* rows, std::span<const double> weights,

@@ -1,6 +1,9 @@
 #include "replay/row_store.h"
 
+#include <unistd.h>
+
 #include <cstring>
+#include <stdexcept>
 
 namespace tom::replay {
 namespace {
@@ -11,6 +14,10 @@ constexpr std::uint64_t kSettled = 3;
 
 // What the slot's sequence word must be before the writer of this lap may begin.
 std::uint64_t before_lap(std::uint64_t lap) { return lap == 0 ? 0 : 4 * (lap - 1) + kSettled; }
+
+// Rounds of waiting for one row, about a second, after which another process asks whether it can
+// ever end.
+constexpr int kLong = 1 << 20;
 
 bool can_be_read(std::uint64_t sequence) { return sequence % 4 >= kReadable; }
 
@@ -40,7 +47,22 @@ void load_as(std::uint64_t* base, std::size_t slot, std::size_t width, float* ou
 }  // namespace
 
 RowStore::RowStore(std::size_t capacity, std::size_t width)
-    : capacity_(capacity), width_(width), words_((capacity * width + 1) / 2), sequence_(capacity) {}
+    : capacity_(capacity),
+      width_(width),
+      process_(getpid()),
+      words_((capacity * width + 1) / 2),
+      sequence_(capacity) {}
+
+// A child of the process has a copy of the memory, but of its threads only the one that forked: a
+// row that another was writing then stays half written.
+void RowStore::wait(int round) const {
+  if (round == kLong && getpid() != process_) {
+    throw std::runtime_error(
+        "the buffer was forked while another thread appended to it, and would wait for ever; fork "
+        "before threads use the buffer, or make it in the process that uses it");
+  }
+  wait_a_little(round);
+}
 
 void RowStore::store_words(std::size_t slot, const float* row) {
   if (width_ % 2 == 0) {
@@ -63,7 +85,7 @@ void RowStore::write(std::uint64_t ticket, const float* row) {
   const std::uint64_t lap = ticket / capacity_;
   const AtomicRef<std::uint64_t> sequence = this->sequence(slot);
   for (int round = 0; sequence.load(std::memory_order_acquire) != before_lap(lap); ++round) {
-    wait_a_little(round);
+    wait(round);
   }
   sequence.store(4 * lap + kWriting, std::memory_order_relaxed);
   store_words(slot, row);
@@ -101,7 +123,13 @@ bool RowStore::try_read(std::size_t slot, float* out) const {
 }
 
 void RowStore::read(std::size_t slot, float* out) const {
-  for (int round = 0; !try_read(slot, out); ++round) wait_a_little(round);
+  for (int round = 0; !try_read(slot, out); ++round) {
+    if (!has_row(slot)) {
+      throw std::runtime_error(
+          "the buffer was loaded while another thread read it; let none use it meanwhile");
+    }
+    wait(round);
+  }
 }
 
 void RowStore::prefetch(std::size_t slot) const {

@@ -20,6 +20,8 @@
 // cannot return the first value, and it starts over.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -35,13 +37,15 @@ class RowStore {
   // Reserves n <= capacity tickets with one atomic add, and returns the first.
   std::uint64_t claim(std::uint64_t n) { return claimed_.fetch_add(n, std::memory_order_relaxed); }
 
-  // Writes the row of a claimed ticket and makes it readable.
+  // Writes the row of a claimed ticket and makes it readable. Throws std::runtime_error where it
+  // would wait for a thread that a fork has left behind.
   void write(std::uint64_t ticket, const float* row);
 
   // Declares tickets [first, first + n) settled, and moves `settled()` as far as it goes.
   void settle(std::uint64_t first, std::uint64_t n);
 
   // Copies a row that is whole. Waits while the slot is being written. `has_row(slot)` must hold.
+  // Throws std::runtime_error as `write`, and if `restore` has emptied the slot meanwhile.
   void read(std::size_t slot, float* out) const;
 
   bool has_row(std::size_t slot) const {
@@ -68,11 +72,13 @@ class RowStore {
     return AtomicRef<std::uint64_t>(sequence_[slot]);
   }
   bool try_read(std::size_t slot, float* out) const;
+  void wait(int round) const;
   void store_words(std::size_t slot, const float* row);
   void load_words(std::size_t slot, float* out) const;
 
   const std::size_t capacity_;
   const std::size_t width_;
+  const pid_t process_;
   ZeroedArray<std::uint64_t> words_;
   ZeroedArray<std::uint64_t> sequence_;
   // On cache lines of their own: producers fight for the first two, readers poll the third.

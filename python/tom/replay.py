@@ -7,6 +7,9 @@ tensors that it returns.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -48,6 +51,7 @@ class ReplayBuffer:
     Raises:
         TypeError: if an argument is not an int.
         ValueError: if an argument is out of its range.
+        MemoryError: if so many rows do not fit into memory.
     """
 
     def __init__(self, capacity: int, width: int, seed: int = 0) -> None:
@@ -58,7 +62,13 @@ class ReplayBuffer:
             raise ValueError(
                 f"capacity {capacity} times width {width} is more than 2^44; make one smaller"
             )
-        self._buffer = _native.ReplayBuffer(capacity, width, seed)
+        try:
+            self._buffer = _native.ReplayBuffer(capacity, width, seed)
+        except MemoryError:
+            raise MemoryError(
+                f"capacity {capacity} times width {width} takes {capacity * width / 2**28:,.1f} "
+                f"GiB, which this machine does not have; make one smaller"
+            ) from None
 
     @property
     def capacity(self) -> int:
@@ -257,6 +267,10 @@ class ReplayBuffer:
         state = {k: torch.tensor(v) for k, v in zip(_COUNTERS, counters, strict=True)}
         return {"rows": self.rows.clone(), "weights": self.weights, **state}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as a buffer of its own, with the state that this one has now."""
+        return _restored, (self.capacity, self.width, self.seed, self.state_dict())
+
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Become the buffer that ``state`` was taken from; its later draws are the same.
 
@@ -264,14 +278,17 @@ class ReplayBuffer:
 
         Raises:
             KeyError: if entries are missing or unknown.
-            TypeError: if an entry has another dtype.
+            TypeError: if it is not a dict, or an entry has another dtype.
             ValueError: if the state is of a buffer of another capacity or width, or does not fit
                 together. The buffer is unchanged after any of these.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"the state is a {type(state).__name__}; it must be a dict")
         expected = {"rows", "weights", *_COUNTERS}
         if set(state) != expected:
             raise KeyError(
-                f"the state has entries {sorted(state)}; a replay buffer's has {sorted(expected)}"
+                f"the state has entries {sorted(map(str, state))}; a replay buffer's has "
+                f"{sorted(expected)}"
             )
         c = {k: _counter(k, state[k]) for k in _COUNTERS}
         for name, own in (
@@ -312,6 +329,12 @@ def _written(out: Array) -> torch.Tensor:
 def _counter(name: str, value: torch.Tensor) -> int:
     if not isinstance(value, torch.Tensor) or value.dtype != torch.int64 or value.ndim != 0:
         raise TypeError(f"{name} is {value!r}; it must be an int64 scalar tensor")
-    if value < 0:
-        raise ValueError(f"{name} is {int(value)}; it must not be negative")
-    return int(value)
+    # More than 2^60 calls or rows are no count of either, and would overflow where they are tags.
+    most = 2**63 - 1 if name == "seed" else 2**60
+    return _integer(name, int(value), 0, most)
+
+
+def _restored(capacity: int, width: int, seed: int, state: dict[str, torch.Tensor]) -> ReplayBuffer:
+    buffer = ReplayBuffer(capacity, width, seed)
+    buffer.load_state_dict(state)
+    return buffer

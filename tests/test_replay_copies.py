@@ -1,0 +1,144 @@
+"""A buffer's own rows given back to it, copies of a buffer, and a buffer in a forked child."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tom.replay import ReplayBuffer
+
+
+def made() -> ReplayBuffer:
+    buffer = ReplayBuffer(capacity=4, width=2, seed=3)
+    buffer.append(torch.arange(12.0).reshape(6, 2)[:4])
+    buffer.append(torch.arange(12.0).reshape(6, 2)[4:], torch.tensor([2.0, 3.0]))
+    buffer.draw(5)
+    return buffer
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(1, 3), slice(2, 4)])
+def test_its_own_rows_can_be_appended(part: slice) -> None:
+    """The call overwrites slots that it has yet to read, so it reads a copy."""
+    buffer = made()
+    given = buffer.rows[part].clone()
+    buffer.append(buffer.rows[part])
+    assert torch.equal(buffer.newest(len(given)), given)
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda b: pickle.loads(pickle.dumps(b))]
+)
+def test_a_copy_is_a_buffer_of_its_own(duplicate: Callable[[ReplayBuffer], ReplayBuffer]) -> None:
+    buffer = made()
+    other = duplicate(buffer)
+    for name, value in buffer.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+    assert torch.equal(buffer.draw(100), other.draw(100))
+    other.append(torch.zeros(1, 2))
+    assert other.total_appended == buffer.total_appended + 1
+
+
+def test_effective_sample_size_is_in_range_while_weights_come_and_go() -> None:
+    n = 20_000
+    buffer = ReplayBuffer(n, 1)
+    buffer.append(torch.zeros(n, 1), 0.0)
+    last, stop = torch.tensor([n - 1]), threading.Event()
+
+    def toggle() -> None:
+        while not stop.is_set():
+            buffer.update_weights(last, 1e200)
+            buffer.update_weights(last, 0.0)
+
+    thread = threading.Thread(target=toggle)
+    thread.start()
+    try:
+        sizes = [buffer.effective_sample_size for _ in range(2000)]
+    finally:
+        stop.set()
+        thread.join()
+    assert set(sizes) <= {0.0, 1.0}
+    far_apart = torch.tensor([1e-300, 3e200, 1e200], dtype=torch.float64)
+    buffer.update_weights(torch.tensor([5, 7, 9]), far_apart)
+    assert buffer.effective_sample_size == pytest.approx(16 / 10)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_in_the_middle_of_an_append_does_not_wait_for_ever() -> None:
+    """Of the threads only the one that forks lives on; a row that another was writing never ends.
+
+    An append takes longer than all else that the thread does, so most children meet such a row.
+    """
+    n, width = 2000, 2000
+    buffer = ReplayBuffer(n, width)
+    buffer.append(torch.zeros(n, width))
+    rows, stop = torch.zeros(1000, width), threading.Event()
+
+    def produce() -> None:
+        while not stop.is_set():
+            buffer.append(rows)
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    refused = 0
+    try:
+        for _ in range(30):
+            child = os.fork()
+            if child == 0:
+                os._exit(_use(buffer, rows))
+            _, status = os.waitpid(child, 0)
+            assert os.WIFEXITED(status), "the child hung"
+            assert os.WEXITSTATUS(status) in (0, 7)
+            refused += os.WEXITSTATUS(status) == 7
+            if refused:
+                break
+    finally:
+        stop.set()
+        thread.join()
+    assert refused
+
+
+def _use(buffer: ReplayBuffer, rows: torch.Tensor) -> int:
+    """7 if the buffer refuses to be used, 0 if it works; killed after a minute."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(60)
+    try:
+        buffer.gather(torch.arange(len(buffer)))
+        for _ in range(3):
+            buffer.append(rows)
+    except RuntimeError as error:
+        return 7 if "forked while another thread appended" in str(error) else 1
+    return 0
+
+
+def test_a_load_under_a_reader_ends_the_read() -> None:
+    """The documentation forbids it; what it must not do is to wait for a row that never comes."""
+    many, few = ReplayBuffer(50_000, 16), ReplayBuffer(50_000, 16)
+    many.append(torch.zeros(50_000, 16))
+    few.append(torch.zeros(2, 16))
+    full, short = many.state_dict(), few.state_dict()
+    idx, stop, messages = torch.arange(50_000), threading.Event(), set()
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                many.gather(idx)
+            except (RuntimeError, IndexError) as error:
+                messages.add(type(error))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for _ in range(200):
+        many.load_state_dict(short)
+        many.load_state_dict(full)
+        if RuntimeError in messages:
+            break
+    stop.set()
+    thread.join(timeout=60)
+    assert not thread.is_alive()
