@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import streams
+from helpers import streams
 from ops_cases import number_of_threads
 from step_cases import KINDS, make_case
 from tom import native_steps
@@ -21,6 +21,7 @@ from tom.discriminator import Discriminator
 from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ
 from tom.dynamics import DynamicsEnsemble
+from tom.networks import Adam
 from tom.rows import RowLayout
 from tom.sac import SAC
 
@@ -193,6 +194,26 @@ def test_inputs_of_another_type_are_refused_and_change_nothing(kind: str) -> Non
         ):
             case.steps(*given)
         assert all(a.equal(b) for a, b in zip(case.state, before, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_of_no_tensors_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = make_case(kind, count=1)
+    monkeypatch.setattr(Adam, "trained", [])
+    with pytest.raises(ValueError, match=r"must be \[flat, gradient, exp_avg, exp_avg_sq, step\]"):
+        case.steps(*case.inputs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_that_requires_gradients_is_refused(kind: str) -> None:
+    case = make_case(kind, count=2)
+    before = [tensor.clone() for tensor in case.state]
+    case.state[0].requires_grad_()
+    with pytest.raises(ValueError, match="requires gradients; pass it detached"):
+        case.run()
+    assert all(a.equal(b) for a, b in zip(case.state, before, strict=True))
+    with torch.no_grad():
+        case.run()
 
 
 def test_an_ensemble_that_predicts_nothing_is_refused() -> None:

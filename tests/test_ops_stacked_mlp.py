@@ -262,6 +262,27 @@ def test_stacked_mlp_bad_input(x, weights, biases, activation, message):
         ops.stacked_mlp(x, weights, biases, activation)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": []}, "got 0 weights and 1 saved tensors"),
+        ({"saved": []}, "got 2 weights and 0 saved tensors"),
+        ({"saved": [torch.zeros(2, 3, 5, 3)]}, r"saved\[0\] has shape .* must be \[2, 3, 5, 4\]"),
+        ({"x": X[..., :2]}, r"weights\[0\] has shape"),
+        ({"x": X[0]}, r"weights\[0\] has shape"),
+        ({"grad_out": torch.zeros(2, 3, 4, 2)}, "grad_out has shape"),
+    ],
+)
+def test_a_way_back_that_does_not_fit_is_refused(change, message):
+    """Autograd never makes such a call; the operator is in reach of everybody."""
+    out, saved = torch.ops.tom.stacked_mlp_forward(X, WEIGHTS, BIASES, "relu", True)
+    given = {"grad_out": torch.ones_like(out), "x": X, "weights": WEIGHTS, "saved": saved}
+    back = torch.ops.tom.stacked_mlp_backward
+    assert len(back(*given.values(), "relu", True, True)) == 5
+    with pytest.raises(ValueError, match=message):
+        back(*{**given, **change}.values(), "relu", True, True)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(("members", "members_of_x"), [(1, 1), (3, 1), (3, 3)])

@@ -1,6 +1,7 @@
 #include "ops/adam.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adam.h>
 #include <torch/library.h>
 
@@ -106,6 +107,11 @@ AdamState adam_state(at::TensorList tensors, const char* name, int64_t numbers) 
         name, " has a ", vector.scalar_type(), " tensor of shape ", vector.sizes(), " on ",
         vector.device(), "; its first four must be contiguous vectors of one length, at least ",
         numbers, ", one floating-point type and one device.");
+  }
+  for (const at::Tensor& t : tensors) {
+    TORCH_CHECK_VALUE(!(t.requires_grad() && at::GradMode::is_enabled()), name,
+                      " has a tensor that requires gradients; pass it detached, as it is updated "
+                      "in place.");
   }
   TORCH_CHECK_VALUE(step.dim() == 0 && step.scalar_type() == at::kFloat, name, "'s step is ",
                     step.scalar_type(), " of shape ", step.sizes(),

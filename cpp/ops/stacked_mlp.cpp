@@ -72,6 +72,33 @@ void check(const Tensor& x, TensorList weights, TensorList biases) {
                     "; x must have the same M, or 1 to be shared by all members of a seed.");
 }
 
+// Of the way back, whose arguments are those and the results of a way there.
+void check_backward(const Tensor& grad_out, const Tensor& x, TensorList weights, TensorList saved) {
+  const size_t hidden = weights.empty() ? 0 : weights.size() - 1;
+  TORCH_CHECK_VALUE(
+      !weights.empty() && (saved.size() == hidden || saved.size() == 2 * hidden),
+      "stacked_mlp_backward: got ", weights.size(), " weights and ", saved.size(),
+      " saved tensors; there must be at least one layer, and what stacked_mlp saved.");
+  std::vector<int64_t> shape = x.sizes().vec();
+  for (size_t l = 0; l < weights.size(); ++l) {
+    const Tensor& w = weights[l];
+    const bool fits = x.dim() == 4 && w.dim() == 4 && w.size(0) == x.size(0) &&
+                      (w.size(1) == shape[1] || (l == 0 && x.size(1) == 1)) &&
+                      w.size(2) == shape[3];
+    TORCH_CHECK_VALUE(fits, "stacked_mlp_backward: weights[", l, "] has shape ", w.sizes(),
+                      "; it must be [S, M, in, out] and fit x of shape ", x.sizes(), ".");
+    shape = {w.size(0), w.size(1), x.size(2), w.size(3)};
+    const bool last = l + 1 == weights.size();
+    for (size_t s = l; !last && s < saved.size(); s += hidden) {
+      TORCH_CHECK_VALUE(saved[s].sizes() == shape, "stacked_mlp_backward: saved[", s,
+                        "] has shape ", saved[s].sizes(), "; it must be ", at::IntArrayRef(shape),
+                        ".");
+    }
+  }
+  TORCH_CHECK_VALUE(grad_out.sizes() == shape, "stacked_mlp_backward: grad_out has shape ",
+                    grad_out.sizes(), "; it must be ", at::IntArrayRef(shape), ".");
+}
+
 // ---------------------------------------------------------------------------------------------
 // Kernels. saved = [value of each hidden layer ..., and where that is another tensor, its residual
 // ...].
@@ -91,6 +118,7 @@ std::tuple<Tensor, Tensors> forward(const Tensor& x, TensorList weights, TensorL
 
 Tensors backward(const Tensor& grad_out, const Tensor& x, TensorList weights, TensorList saved,
                  std::string_view activation_name, bool need_x, bool need_parameters) {
+  check_backward(grad_out, x, weights, saved);
   const size_t layers = weights.size();
   Layers grads;
   for (size_t l = 0; need_parameters && l < layers; ++l) {

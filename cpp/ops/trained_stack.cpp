@@ -31,7 +31,8 @@ Layers layers_in(const Tensor& flat, int64_t seeds, int64_t members, IntArrayRef
 }
 
 void check_alike(const Tensor& t, TensorList state, const char* name) {
-  if (state.empty()) return;  // which is refused where the state is taken apart
+  TORCH_CHECK_VALUE(!state.empty(), name, " comes with a network of no tensors; it must be ",
+                    "[flat, gradient, exp_avg, exp_avg_sq, step].");
   const Tensor& parameters = state[0];
   TORCH_CHECK_VALUE(
       t.scalar_type() == parameters.scalar_type() && t.device() == parameters.device(), name,
