@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from importlib.resources import files
 from typing import Any
@@ -104,17 +105,17 @@ def test_a_saved_state_continues_exactly(env_id, mode):
     def make(num_threads: int) -> BatchEnv:
         return BatchEnv(env_id, 3, num_threads, autoreset_mode=mode, max_episode_steps=25)
 
-    with make(2) as env, make(1) as copy:
+    with make(2) as env, make(1) as other:
         actions = actions_for(env, 90)
         env.reset(seed=1)
-        copy.reset(seed=99)
+        other.reset(seed=99)
         for action in actions[:24]:
             env.step(action)
         state = env.state_dict()
         assert all(value.shape[0] == 3 for value in state.values())
         expected = [env.step(action) for action in actions[24:]]
         assert any(result[2].any() or result[3].any() for result in expected)
-        for restored in (copy, env):  # another object, and the same one rewound
+        for restored in (other, env):  # another object, and the same one rewound
             restored.load_state_dict(state)
             np.testing.assert_array_equal(restored.observations, state["observations"].numpy())
             for action, result in zip(actions[24:], expected, strict=True):
@@ -145,6 +146,10 @@ def test_a_state_that_does_not_fit_changes_nothing():
             {},
             before | {"fingerprint": before["elapsed"]},
             before | {"elapsed": before["elapsed"].int()},
+            before | {"elapsed": before["elapsed"].to("meta")},
+            before | {"elapsed": before["elapsed"].numpy()},
+            before | {"physics": before["physics"] + 1, "generators": before["generators"] | 255},
+            {name: value for name, value in before.items() if name != "fingerprint"},
         ):
             with pytest.raises(ValueError, match="state"):
                 env.load_state_dict(wrong)
@@ -184,8 +189,6 @@ def test_a_state_is_loaded_only_into_the_same_task_with_the_same_arguments(tmp_p
     with make(num_threads=2, ctrl_cost_weight=0.1, xml_file=str(model)) as same:
         same.load_state_dict(state)
         np.testing.assert_array_equal(same.observations, state["observations"])
-        del state["fingerprint"]  # as saved by older versions
-        same.load_state_dict(state)
 
 
 # ------------------------------------------------------------------ what callers get wrong
@@ -224,7 +227,13 @@ def test_wrong_actions_are_refused_and_step_nothing(wrong):
         ({"id": "Ant-v5", "main_body": "tail"}, "main_body is 'tail'"),
         ({"id": "Ant-v5", "main_body": 99}, "main_body must be"),
         ({"id": "Hopper-v5", "frame_skip": 0}, "frame_skip is 0"),
+        ({"id": "Hopper-v5", "frame_skip": 2**31}, "frame_skip is 2147483648.0"),
+        ({"id": "Hopper-v5", "reset_noise_scale": -1}, "reset_noise_scale is -1.0"),
+        ({"id": "Hopper-v5", "reset_noise_scale": "x"}, "reset_noise_scale is 'x'"),
+        ({"id": "Hopper-v5", "autoreset_mode": "x"}, "autoreset_mode is 'x'.*'NextStep'"),
         ({"id": "Hopper-v5", "num_envs": 0}, "num_envs is 0"),
+        ({"id": "Hopper-v5", "num_envs": 2**31}, "num_envs is 2147483648"),
+        ({"id": "Hopper-v5", "max_episode_steps": 2**63}, "max_episode_steps is 92"),
         ({"id": "Hopper-v5", "num_threads": 0}, "num_threads is 0"),
         ({"id": "Hopper-v5", "max_episode_steps": 0}, "max_episode_steps is 0"),
     ],
@@ -255,6 +264,29 @@ def test_a_model_file_that_mujoco_refuses_is_a_clear_error(tmp_path):
 def test_a_count_that_is_no_integer_is_one_clear_sentence(kwargs, message):
     with pytest.raises(TypeError, match=message):
         BatchEnv("Hopper-v5", **{"num_envs": 2, **kwargs})
+
+
+@pytest.mark.parametrize("seed", [1.5, "1", -1, [0, "1"], np.array([0.5, 1])])
+def test_a_wrong_seed_is_one_clear_sentence_and_changes_nothing(seed):
+    with BatchEnv("Hopper-v5", 2) as env:
+        env.reset(seed=0)
+        before = env.state_dict()
+        with pytest.raises(ValueError, match=r"seed is .*, but it must be an integer of"):
+            env.reset(seed=seed)
+        with pytest.raises(TypeError, match="options is 5, but it must be a dict or None"):
+            env.reset(seed=3, options=5)
+        for name, value in env.state_dict().items():
+            torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+        first, _ = env.reset(seed=np.array([4, 5]))
+        np.testing.assert_array_equal(first, env.reset(seed=4)[0])
+
+
+def test_an_environment_is_not_copied():
+    with (
+        BatchEnv("Hopper-v5", 2) as env,
+        pytest.raises(TypeError, match="make another one and"),
+    ):
+        copy.deepcopy(env)
 
 
 def test_stepping_before_reset_and_after_the_end_is_refused():

@@ -1,4 +1,4 @@
-"""Saving and restoring a set of named arrays as tensors, all or nothing."""
+"""A set of named arrays as tensors, and back."""
 
 from __future__ import annotations
 
@@ -16,22 +16,29 @@ def save_arrays(arrays: Arrays) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
 
-def load_arrays(arrays: Arrays, state: Mapping[str, torch.Tensor]) -> None:
-    """Overwrite the arrays in place by what `save_arrays` returned.
+def checked_arrays(arrays: Arrays, state: Mapping[str, torch.Tensor]) -> Arrays:
+    """Return what `save_arrays` returned for `arrays` as arrays again.
 
     Raises:
-        ValueError: a name, shape or type differs; no array was changed.
+        ValueError: a name, shape or type differs.
     """
     if state.keys() != arrays.keys():
         raise ValueError(
             f"the state has the entries {sorted(state)}, but it must have {sorted(arrays)}."
         )
-    given = {name: state[name].numpy(force=True) for name in arrays}
     for name, array in arrays.items():
-        if given[name].shape != array.shape or given[name].dtype != array.dtype:
+        own, given = torch.from_numpy(array), state[name]
+        if not isinstance(given, torch.Tensor):
             raise ValueError(
-                f"the state's {name} is {given[name].dtype} of shape {given[name].shape}, but it "
-                f"must be {array.dtype} of shape {array.shape}."
+                f"the state's {name} is a {type(given).__name__}, but it must be a torch.Tensor."
             )
-    for name, array in arrays.items():
-        array[...] = given[name]
+        if given.shape != own.shape or given.dtype != own.dtype or given.is_meta:
+            raise ValueError(
+                f"the state's {name} is {_describe(given)}, but it must be {_describe(own)}."
+            )
+    return {name: state[name].numpy(force=True) for name in arrays}
+
+
+def _describe(tensor: torch.Tensor) -> str:
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return f"{kind} of shape {list(tensor.shape)}" + (" on meta" if tensor.is_meta else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from tom.simulation import Simulation
 from tom.simulator_trouble import describe
 from tom.vector_arguments import (
     actions_of,
+    autoreset_mode_of,
     counts_of,
     observations_of,
     reset_mask_of,
@@ -81,6 +82,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
         task = task_arguments.resolve(id, gymnasium_kwargs)
         limit = time_limit_of(max_episode_steps, task.spec.max_episode_steps)
         num_envs, num_threads = counts_of(num_envs, num_threads)
+        mode = autoreset_mode_of(autoreset_mode)
         self._simulation = Simulation(task, num_envs, num_threads, limit)
         native = self._simulation.native
         self._infos = InfoLayout(native.info_fields)
@@ -88,8 +90,9 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
 
         self.num_envs = num_envs
         self.num_threads = native.num_threads
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self._fingerprint = task_fingerprint.fingerprint_of(task, limit, self.autoreset_mode)
+        self.autoreset_mode = mode
+        fingerprint = task_fingerprint.fingerprint_of(task, limit, self.autoreset_mode)
+        self._fingerprint = fingerprint.repeat(num_envs, 1)
         self.spec = copy.deepcopy(task.spec)
         self.spec.kwargs.update(gymnasium_kwargs)
         self.spec.max_episode_steps = None if limit == -1 else limit
@@ -227,7 +230,7 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return everything that the future depends on, as tensors with leading axis N."""
         with self._one_caller:
-            entry = {task_fingerprint.ENTRY: self._fingerprint.repeat(self.num_envs, 1)}
+            entry = {task_fingerprint.ENTRY: self._fingerprint.clone()}
             return self._simulation.state_dict() | entry
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
@@ -241,6 +244,13 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
             task_fingerprint.check_fingerprint(state, self._fingerprint)
             rest = {name: x for name, x in state.items() if name != task_fingerprint.ENTRY}
             self._simulation.load_state_dict(rest)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: threads and simulations cannot be."""
+        raise TypeError(
+            "a BatchEnv cannot be copied or pickled; make another one and load_state_dict() what "
+            "this one's state_dict() returns."
+        )
 
     # ------------------------------------------------------------------ Gymnasium's remaining API
 

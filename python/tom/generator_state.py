@@ -31,12 +31,18 @@ def encode_generator(rng: np.random.Generator, seed: int) -> npt.NDArray[np.uint
 
 
 def decode_generator(encoded: npt.NDArray[np.uint8]) -> tuple[np.random.Generator, int]:
-    """Return the generator and its seed (-1 if unknown) from `encode_generator`'s bytes."""
+    """Return the generator and its seed (-1 if unknown) from `encode_generator`'s bytes.
+
+    Raises:
+        ValueError: the bytes are not such.
+    """
     packed = encoded.tobytes()
     state, increment, half, seed = (
         int.from_bytes(packed[begin:end], "little")
         for begin, end in ((0, 16), (16, 32), (32, 40), (40, 56))
     )
+    if half >> 32 > 1 or increment % 2 == 0:  # PCG64's increment is odd
+        raise ValueError("the state's generators are damaged: they are not NumPy's PCG64.")
     bits = np.random.PCG64()
     bits.state = {
         "bit_generator": "PCG64",

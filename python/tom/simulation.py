@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from tom._libraries import _native
-from tom.array_state import load_arrays, save_arrays
+from tom.array_state import checked_arrays, save_arrays
 from tom.start_states import StartStates
 from tom.task_arguments import TaskArguments
 
@@ -51,15 +51,20 @@ class Simulation:
 
     def __init__(self, task: TaskArguments, num_envs: int, num_threads: int, limit: int) -> None:
         """Take a limit of -1 for episodes without end."""
-        self.native = _native.Simulator(
-            task=task.name,
-            xml_path=task.xml_path,
-            arguments=task.rest,
-            num_envs=num_envs,
-            num_threads=num_threads,
-            frame_skip=task.frame_skip,
-            max_episode_steps=max(limit, 0),
-        )
+        try:
+            self.native = _native.Simulator(
+                task=task.name,
+                xml_path=task.xml_path,
+                arguments=task.rest,
+                num_envs=num_envs,
+                num_threads=num_threads,
+                frame_skip=task.frame_skip,
+                max_episode_steps=max(limit, 0),
+            )
+        except MemoryError:
+            raise MemoryError(
+                f"num_envs is {num_envs}, but so many simulations do not fit into memory."
+            ) from None
         for name in _RESULTS:
             setattr(self, name, getattr(self.native, name))
         self.starts = StartStates(
@@ -125,8 +130,10 @@ class Simulation:
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Go back to a saved state, or raise `ValueError` and change nothing."""
         arrays = self._arrays()
-        load_arrays(arrays, state)
-        self.starts.decode(arrays["generators"])
+        given = checked_arrays(arrays, state)
+        self.starts.decode(given["generators"])  # raises before it changes anything
+        for name, array in arrays.items():
+            array[...] = given[name]
         self.all_started = bool(self._started.all())
         self._set_episode_over(self.episode_over)
 

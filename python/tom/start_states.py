@@ -106,5 +106,5 @@ class StartStates:
         return encoded
 
     def decode(self, encoded: npt.NDArray[np.uint8]) -> None:
-        """Restore what `encode` returned."""
+        """Restore what `encode` returned, or raise `ValueError` and change nothing."""
         self._generators = [decode_generator(row) if row.any() else None for row in encoded]

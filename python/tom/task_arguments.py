@@ -65,14 +65,22 @@ def resolve(env_id: str, given: dict[str, Any]) -> TaskArguments:
     arguments = {name: _plain(name, value) for name, value in {**allowed, **given}.items()}
     xml_path = expand_model_path(str(arguments.pop("xml_file")))
     frame_skip = arguments.pop("frame_skip")
-    if not isinstance(frame_skip, float) or frame_skip < 1 or not frame_skip.is_integer():
-        raise ValueError(f"frame_skip is {frame_skip}, but it must be an integer of at least 1.")
+    skip = frame_skip if isinstance(frame_skip, float) and frame_skip.is_integer() else 0.0
+    if not 1 <= skip < 2**31:
+        raise ValueError(
+            f"frame_skip is {frame_skip}, but it must be an integer from 1 to {2**31 - 1}."
+        )
+    noise = arguments.get("reset_noise_scale", 0.0)
+    if not isinstance(noise, float) or not 0 <= noise < math.inf:
+        raise ValueError(
+            f"reset_noise_scale is {noise!r}, but it must be a finite number of at least 0."
+        )
     arguments["blas_fuses"] = _blas_fuses()
     return TaskArguments(
         name=env_id.removesuffix("-v5"),
         spec=spec,
         xml_path=xml_path,
-        frame_skip=int(frame_skip),
+        frame_skip=int(skip),
         rest=arguments,
     )
 

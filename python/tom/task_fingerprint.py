@@ -25,13 +25,14 @@ def fingerprint_of(task: TaskArguments, limit: int, mode: AutoresetMode) -> torc
 
 
 def check_fingerprint(state: Mapping[str, torch.Tensor], own: torch.Tensor) -> None:
-    """Compare the state's entry `[N, 16]`; states of before there was one have none.
+    """Compare the state's entry with its `own`, both `[N, 16]`.
 
     Raises:
-        ValueError: the state is of something else.
+        ValueError: the state is of something else, or has no such entry.
     """
     given = state.get(ENTRY)
-    if given is not None and (given.shape[1:] != own.shape or bool((given.cpu() != own).any())):
+    fits = isinstance(given, torch.Tensor) and given.shape == own.shape and not given.is_meta
+    if not fits or not torch.equal(state[ENTRY].cpu(), own):
         raise ValueError(
             "the state is of another task, model, time limit, autoreset mode or arguments; load it "
             "into a BatchEnv that was made with those of the one that saved it."

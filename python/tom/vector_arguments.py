@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.vector import AutoresetMode
 
 
 def time_limit_of(max_episode_steps: int | None, default: int | None) -> int:
@@ -16,7 +17,7 @@ def time_limit_of(max_episode_steps: int | None, default: int | None) -> int:
     limit = default if max_episode_steps is None else max_episode_steps
     if limit is None:
         return -1
-    limit = _integer("max_episode_steps", limit)
+    limit = _integer("max_episode_steps", limit, 2**63 - 1)
     if limit != -1 and limit < 1:
         raise ValueError(
             f"max_episode_steps is {limit}, but it must be at least 1, or -1 for no limit."
@@ -37,30 +38,56 @@ def counts_of(num_envs: int, num_threads: int | None) -> tuple[int, int]:
     return num_envs, num_threads
 
 
-def _integer(name: str, value: Any) -> int:
+def _integer(name: str, value: Any, most: int = 2**31 - 1) -> int:
     try:
-        return operator.index(value)
+        number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} is {value!r}, but it must be an integer.") from None
+    if number > most:
+        raise ValueError(f"{name} is {number}, but it must be at most {most}.")
+    return number
+
+
+def autoreset_mode_of(mode: AutoresetMode | str) -> AutoresetMode:
+    """Return the mode of this name or value."""
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        allowed = ", ".join(repr(m.value) for m in AutoresetMode)
+        raise ValueError(f"autoreset_mode is {mode!r}, but it must be one of {allowed}.") from None
 
 
 def seeds_of(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
     """Return one seed per sub-environment, as Gymnasium spreads them: seed, seed + 1, ..."""
     if seed is None:
         return [None] * num_envs
-    if isinstance(seed, Sequence):
+    if isinstance(seed, np.ndarray) and seed.ndim == 1:
+        seed = seed.tolist()
+    if isinstance(seed, Sequence) and not isinstance(seed, str):
         if len(seed) != num_envs:
             raise ValueError(
                 f"seed has {len(seed)} entries, but it must be an integer, None, or one entry for "
                 f"each of the {num_envs} sub-environments."
             )
-        return [None if one is None else operator.index(one) for one in seed]
-    first = operator.index(seed)
+        return [None if one is None else _seed(one) for one in seed]
+    first = _seed(seed)
     return [first + i for i in range(num_envs)]
+
+
+def _seed(value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise ValueError(f"seed is {value!r}, but it must be an integer of at least 0, or None.")
+    return number
 
 
 def reset_mask_of(options: dict[str, Any] | None, num_envs: int) -> npt.NDArray[np.bool_]:
     """Return which sub-environments to reset [N]: `options["reset_mask"]`, by default all."""
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options is {options!r}, but it must be a dict or None.")
     if options is None or "reset_mask" not in options:
         return np.ones(num_envs, dtype=np.bool_)
     mask = options["reset_mask"]
