@@ -41,13 +41,3 @@ add_library(tom_mujoco INTERFACE)
 add_library(tom::mujoco ALIAS tom_mujoco)
 target_include_directories(tom_mujoco SYSTEM INTERFACE "${TOM_MUJOCO_DIR}/include")
 target_link_libraries(tom_mujoco INTERFACE "${TOM_MUJOCO_LIBRARY}")
-
-# What the package was built against, checked at import before any native code is loaded.
-file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/_build_info.py" CONTENT [[
-"""What the native parts were built against; written by CMake."""
-
-TORCH_VERSION = "@TOM_TORCH_VERSION@"
-MUJOCO_VERSION = "@TOM_MUJOCO_VERSION@"
-]] @ONLY)
-install(FILES "${PROJECT_BINARY_DIR}/_build_info.py" DESTINATION tom)
-message(STATUS "tom: torch ${TOM_TORCH_VERSION}, MuJoCo ${TOM_MUJOCO_VERSION}")

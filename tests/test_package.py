@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import tom
+from tom import _build_info
 from tom._libraries import check_version
+from tom._processor import check_processor
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,6 +30,22 @@ def test_another_version_is_one_clear_sentence(package: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
+def test_a_processor_that_lacks_instructions_is_one_clear_sentence(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx avx2 fma bmi1 abm avx512_bf16\n")
+    check_processor("AVX AVX2 FMA BMI LZCNT AVX512BF16", cpuinfo)
+    check_processor("", cpuinfo)
+    check_processor("AVX512F", tmp_path / "nowhere")  # a system that does not say
+    with pytest.raises(ImportError, match="processor with AVX512F, BMI2, which this") as refusal:
+        check_processor("AVX BMI2 AVX512F", cpuinfo)
+    assert "TOM_NATIVE_ARCH=OFF" in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_the_build_says_which_instructions_it_has() -> None:
+    """Those of this processor, or none where it was built for all."""
+    check_processor(_build_info.INSTRUCTION_SETS)
+
+
 def test_native_files_stay_short() -> None:
     """Each holds one idea, in under 300 lines."""
     sources = [p for kind in ("*.cpp", "*.h") for p in (ROOT / "cpp").rglob(kind)]
@@ -36,7 +54,10 @@ def test_native_files_stay_short() -> None:
 
 
 def test_no_source_uses_fast_math_or_pickle() -> None:
-    texts = [p.read_text() for p in (ROOT / "cpp").rglob("CMakeLists.txt")]
+    build = [ROOT / "CMakeLists.txt", ROOT / "pyproject.toml", *ROOT.glob("cmake/*")]
+    build += (ROOT / "cpp").rglob("CMakeLists.txt")
+    texts = [p.read_text() for p in build]
+    assert "-fvisibility=hidden" in texts[0]  # where the flags of every part are
     flags = re.findall(r"^[^#\n]*-ffast-math", "\n".join(texts), re.MULTILINE)
     assert not flags
     for source in (ROOT / "python" / "tom").glob("*.py"):

@@ -1,7 +1,8 @@
-"""Load the native parts, after checking that they fit the installed torch and MuJoCo.
+"""Load the native parts, after checking that they fit torch, MuJoCo and the processor.
 
-They are linked against one exact version of each; with another one the dynamic linker would fail
-on an undefined symbol, or worse, not fail. The check therefore comes first.
+They are linked against one exact version of each library; with another one the dynamic linker would
+fail on an undefined symbol, or worse, not fail. On a processor without the instructions that they
+were compiled to, the first such instruction would end the process. The checks therefore come first.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import mujoco  # noqa: F401  (loads libmujoco, which tom._native links)
 
 from tom._openmp import short_waits
+from tom._processor import check_processor
 
 with short_waits():
     import torch
@@ -42,6 +44,7 @@ def check_version(package: str, built: str) -> None:
 
 check_version("torch", _build_info.TORCH_VERSION)
 check_version("mujoco", _build_info.MUJOCO_VERSION)
+check_processor(_build_info.INSTRUCTION_SETS)
 
 from tom import _native  # noqa: E402
 
