@@ -26,8 +26,8 @@ from tom.discriminator import Discriminator
 from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ
 from tom.dynamics import DynamicsEnsemble
+from tom.names import Precision
 from tom.networks import StackedMLP
-from tom.ops import Precision
 from tom.rows import RowLayout
 from tom.sac import SAC
 from tom.streams import RandomStreams

@@ -13,9 +13,6 @@ import torch
 from matplotlib.figure import Figure
 
 from tom import figures
-from tom.streams import RandomStreams
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +57,3 @@ def figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
     monkeypatch.setattr(figures, "save", keep)
     return saved
-
-
-def streams(*seeds: int, purpose: str = "test") -> RandomStreams:
-    """Streams of the given seeds on the processor."""
-    return RandomStreams(seeds, purpose, CPU)

@@ -10,12 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import CPU
 from tom.collector import Collector
 from tom.replays import Replays
 from tom.rows import RowLayout
+from tom.streams import RandomStreams
 
+CPU = torch.device("cpu")
 LAYOUT = RowLayout(observation_size=2, action_size=1)
+
+
+def streams(*seeds: int, purpose: str = "test") -> RandomStreams:
+    """Streams of the given seeds on the processor."""
+    return RandomStreams(seeds, purpose, CPU)
 
 
 def filled_replays(rows: Tensor, capacity: int | None = None) -> Replays:

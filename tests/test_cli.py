@@ -29,7 +29,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     return err.removeprefix("error: ").rstrip("\n")
 
 
-def test_no_arguments_give_the_paper_on_hopper() -> None:
+def test_no_arguments_give_the_defaults_on_hopper() -> None:
     assert cli.parse([]) == dataclasses.replace(defaults("hopper"), run_dir="runs/hopper-tom-seed0")
 
 
@@ -47,7 +47,7 @@ def test_flags_reach_every_level() -> None:
     assert config.discriminator.reinitialize is False
 
 
-def test_command_line_wins_over_debug_over_task_over_paper() -> None:
+def test_command_line_wins_over_preset_over_task_over_defaults() -> None:
     assert cli.parse(["--env", "halfcheetah"]).updates_per_step == 40
     assert cli.parse(["--env", "halfcheetah", "--preset", "debug"]).updates_per_step == 2
     config = cli.parse(["--updates-per-step=3", "--preset=debug", "--env=halfcheetah"])

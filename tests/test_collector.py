@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import CPU, streams
+from helpers import CPU, streams
 from tom.collector import Collector
 from tom.config import Config, override
 from tom.evaluation import Evaluation
-from tom.experiment import make_env
 from tom.initial_states import InitialStates
 from tom.rows import RowLayout
+from tom.task_env import make_env
 from tom.training_error import TrainingError
 
 CONFIG = override(Config(env="hopper"), {"evaluation.episodes": 3})

@@ -7,8 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from conftest import streams
-from helpers import LAYOUT, filled_replays, linear_world, two_policies
+from helpers import LAYOUT, filled_replays, linear_world, streams, two_policies
 from tom import discriminator as discriminator_module
 from tom.config import DiscriminatorConfig
 from tom.discriminator import Discriminator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, Literal
 
@@ -9,11 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import streams
-from helpers import LAYOUT, filled_replays, linear_world
+from helpers import CPU, LAYOUT, filled_replays, linear_world, streams
 from tom.config import DynamicsConfig
 from tom.dynamics import DynamicsEnsemble
 from tom.holdout import held_out_slots
+from tom.replays import Replays
+from tom.rows import RowLayout
+
+BOUNDS = ("min_log_var", "max_log_var")
 
 CONFIG = DynamicsConfig(
     members=3,
@@ -127,6 +131,69 @@ def test_each_seed_stops_by_itself_with_its_best_parameters() -> None:
     # Noise is standardised, so a model that had overfitted would be worse than predicting zero
     # for s' and than the 50 % that s explains of s' − s.
     assert metrics["model/holdout_mse"][0].item() < 0.75
+
+
+def test_bounds_are_pulled_by_their_members_share_of_the_penalty_alone() -> None:
+    """Where the likelihood does not move them, and weight decay is of the layers.
+
+    Adam's first step has the length of the learning rate against the sign of each gradient. With
+    the decay the lower bound, at −10, would be pushed up by more than the penalty that is set here
+    to pull it down.
+    """
+    for penalty, direction in ((1e-3, 1), (-1e-3, -1)):
+        config = dataclasses.replace(CONFIG, weight_decay=1.0, log_var_penalty=penalty)
+        for native in (True, False):
+            ensemble = _ensemble(dataclasses.replace(config, native=native))
+            low, high = (ensemble.network.extra[k] for k in BOUNDS)
+            before = low.clone(), high.clone()
+            x, y = torch.randn(1, 2, 3, 8, 3), torch.zeros(1, 2, 3, 8, 3)
+            ensemble._train_epoch(x, y, torch.zeros(1, 2, 3, 8))  # weights of 0: no likelihood
+            rate = torch.full_like(low, direction * config.learning_rate)
+            torch.testing.assert_close(low - before[0], rate, rtol=1e-3, atol=0)
+            torch.testing.assert_close(high - before[1], -rate, rtol=1e-3, atol=0)
+    assert _ensemble(config)._bounds_penalty == pytest.approx(-1e-3 / CONFIG.members)
+
+
+def test_rare_noise_is_not_held_down_by_the_penalty() -> None:
+    """A tenth of the rows is thirty times as noisy, by 0.3: the model says 0.24 to 0.25.
+
+    The control, in which each member pays what seven should share, says 0.13 (three seeds each).
+    """
+    layout, n = RowLayout(11, 1), 5000
+    s, a = torch.randn(n, 11), torch.randn(n, 1)
+    noise = torch.where(s[:, :1] > 1.28, 0.3, 0.01) * torch.randn(n, 11)
+    rows = layout.join(s, a, s + 0.3 * a + noise, a[:, 0], torch.zeros(n)).unsqueeze(0)
+    replays = Replays(layout, n, [0], CPU)
+    replays.buffers[0].append(rows[0].contiguous())
+    inputs = rows[:, s[:, 0] > 1.5][..., layout.state_action].unsqueeze(1)
+    config = dataclasses.replace(CONFIG, members=2, elites=1, epochs=20, patience=50)
+
+    def predicted_std(share: int) -> float:
+        penalty = share * config.log_var_penalty
+        settings = dataclasses.replace(config, log_var_penalty=penalty)
+        ensemble = DynamicsEnsemble(layout, settings, "sample", streams(0))
+        for _ in range(3):
+            ensemble.fit(replays, torch.ones(1, n))
+        return ensemble.predict(inputs, ensemble.elites)[1][..., :-1].median().item()
+
+    assert predicted_std(1) > 0.21
+    assert predicted_std(7) < 0.16
+
+
+def test_small_steady_improvements_are_no_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By 0.4 % an epoch: every third epoch is 1 % below the last that was."""
+    config = dataclasses.replace(CONFIG, epochs=12, patience=4, members=2, elites=1)
+    for fall, epochs in ((0.996, 12.0), (0.9995, 4.0)):
+        ensemble, calls = _ensemble(config, seeds=(0,)), 0
+
+        def errors(*_: Tensor, fall: float = fall) -> tuple[Tensor, Tensor]:
+            nonlocal calls
+            calls += 1
+            return torch.full((1, 2), fall**calls), torch.full((1, 2), fall**calls)
+
+        monkeypatch.setattr(ensemble, "_errors", errors)
+        rows = filled_replays(linear_world(1, 200))
+        assert ensemble.fit(rows, torch.ones(1, 200))["model/epochs"].item() == epochs
 
 
 def test_rows_go_through_the_member_they_are_given_to() -> None:

@@ -20,8 +20,7 @@ import tom.discriminator
 import tom.dual_q
 import tom.dynamics
 import tom.sac
-from conftest import CPU
-from helpers import filled_replays, linear_world
+from helpers import CPU, filled_replays, linear_world
 from step_cases import KINDS, make_case
 from tom.config import DiscriminatorConfig
 from tom.discriminator import Discriminator

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from conftest import streams
-from helpers import LAYOUT, filled_replays, linear_world
+from helpers import LAYOUT, filled_replays, linear_world, streams
 from tom.config import Config, override
 from tom.model_buffer import ModelBuffer
 from tom.policy_batches import policy_batches

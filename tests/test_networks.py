@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from conftest import streams
+from helpers import streams
 from tom.networks import Adam, StackedMLP
 
 SIZES = (3, 8, 8, 2)

@@ -11,18 +11,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import streams
-from helpers import assert_refused, interrupt_at
+from helpers import assert_refused, interrupt_at, streams
 from tom import cli
 from tom.cloning import clone_policy
 from tom.collection import collect
 from tom.config import SACConfig
 from tom.datasets import load_dataset
-from tom.experiment import make_env
 from tom.offline import main, parse
 from tom.offline_config import OfflineConfig, defaults
+from tom.offline_task import OfflineTask
 from tom.rows import RowLayout
-from tom.settings import from_dict, to_dict, types, validate
+from tom.settings import from_dict, override, to_dict, types, validate
+from tom.task_env import make_env
 from tom.tasks import PRESETS, TASKS
 
 DEBUG = ["--preset", "debug", "--threads", "1"]
@@ -265,6 +265,20 @@ def test_collected_rows_form_episodes_side_by_side() -> None:
     ended = int(dataset.rows[:, HOPPER.terminated].sum())
     assert len(dataset.returns) in range(ended, ended + 3)
     assert dataset.mean_return is not None and 5 < dataset.mean_return < 60
+
+
+@pytest.mark.parametrize(
+    ("rows", "num_envs", "ended"), [(1000, 10, 1), (2500, 10, 2), (3000, 2, 2)]
+)
+def test_the_policys_own_rows_are_whole_episodes(rows: int, num_envs: int, ended: int) -> None:
+    """HalfCheetah's have 1000 steps each: beginnings alone would be of another distribution."""
+    config = override(
+        defaults("halfcheetah"), {"discriminator.current_rows": rows, "num_envs": num_envs}
+    )
+    task = OfflineTask(config)
+    own = task.policy_rows(lambda observations: torch.zeros(*observations.shape[:2], 6))
+    task.close()
+    assert own.rows.shape == (rows, task.layout.width) and len(own.returns) == ended
 
 
 def test_cloned_policy_acts_as_the_recorded_one() -> None:

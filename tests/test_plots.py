@@ -128,14 +128,6 @@ def test_weights_are_relative_to_their_mean_and_newest_on_the_right(
     assert left > right == 0
 
 
-def test_weights_of_several_seeds(tmp_path: Path, figure: list[Figure]) -> None:
-    weights = np.array([[1.0, 3.0], [30.0, 10.0]])
-    plots.plot_weight_age(tmp_path / "w.png", [0, 1], weights, "title")
-    curve = lines(figure[0])["mean over 1-step bins and seeds"]
-    np.testing.assert_allclose(curve[:, 1], [1.0, 1.0])
-    assert len(figure[0].axes[0].lines) == 4
-
-
 @pytest.mark.parametrize(("ages", "weights"), [([5], [2.0]), ([0, 0], [0.0, 0.0])])
 def test_weights_of_few_rows(tmp_path: Path, ages: list[int], weights: list[float]) -> None:
     assert plots.plot_weight_age(tmp_path / "w.png", ages, weights, "title").exists()

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import streams
+from helpers import streams
 from ops_cases import ACTIVATIONS, DEVICES, network, number_of_threads
 from step_cases import plain_operations
 from tom import networks, ops, reference, train
@@ -34,7 +34,7 @@ from tom.discriminator import Discriminator
 from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ
 from tom.dynamics import DynamicsEnsemble
-from tom.ops import Precision
+from tom.names import Precision
 from tom.precision import check_precision
 from tom.rows import RowLayout
 from tom.run_folder import RunFolder

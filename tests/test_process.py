@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from tom import cli
-from tom.process import DEFAULT_THREADS, keep_freed_memory, use_threads
+from tom.process import DEFAULT_THREADS, use_threads
 
 
 def test_threads_are_those_requested() -> None:
@@ -149,9 +150,32 @@ print(os.sysconf("SC_CLK_TCK") // 2)
     assert simulator_busy > 0 and networks_busy > 0
 
 
-def test_keeping_freed_memory_leaves_the_process_working() -> None:
-    keep_freed_memory()
-    assert torch.ones(1000, 1000).sum() == 1e6
+@pytest.mark.parametrize("kept", [True, False])
+def test_freed_memory_is_kept_for_the_next_step(kept: bool) -> None:
+    """What glibc has given back to the system comes again page by page, each of them a fault."""
+    program = f"""
+import resource, torch
+from tom import process
+
+def step():
+    held = [torch.ones(1_000_000) for _ in range(16)]
+
+if not {kept}:
+    process.KEPT_BYTES = 1 << 17  # what glibc begins with
+process.keep_freed_memory()
+for _ in range(3):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    pages = 20 * 16 * 4_000_000 / resource.getpagesize()
+    faults = int(done.stdout)
+    assert faults < 0.01 * pages if kept else faults > 0.9 * pages
 
 
 @pytest.mark.parametrize("part", ["sac", "dynamics", "dual-q", "discriminator"])

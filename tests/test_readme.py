@@ -39,6 +39,12 @@ def test_the_prioritized_replay_example_runs() -> None:
     torch.testing.assert_close(buffer.weights[idx].float(), expected)
 
 
+def test_the_example_of_the_simulator_runs() -> None:
+    names = _run(_code_under("Only the simulator"))
+    names["env"].close()
+    assert names["observations"].shape == (16, 11) and names["infos"]
+
+
 def test_the_example_of_weights_prefers_the_policys_own_rows() -> None:
     names = _run(_code_under("Only the weights"))
     weights = names["weights"]

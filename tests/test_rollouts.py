@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from conftest import streams
-from helpers import LAYOUT, filled_replays, linear_world
+from helpers import LAYOUT, filled_replays, linear_world, streams
 from tom.config import Config, DynamicsConfig, RolloutConfig, override
 from tom.dynamics import DynamicsEnsemble
-from tom.rollouts import ModelRollouts, TerminationRule, rollout_length, rows_kept
+from tom.rollouts import ModelRollouts, rollout_length, rows_kept
+from tom.termination import TerminationRule
 
 
 def _rollouts(terminated: TerminationRule) -> ModelRollouts:

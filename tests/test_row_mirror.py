@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import CPU, streams
-from helpers import LAYOUT
+from helpers import CPU, LAYOUT, streams
 from tom.batching import take, write_ring
 from tom.config import Config, override
 from tom.model_buffer import ModelBuffer

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
-from conftest import streams
-from helpers import LAYOUT
+from helpers import LAYOUT, streams
 from tom.config import SACConfig
 from tom.sac import SAC
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from conftest import streams
+from helpers import streams
 
 
 def test_a_seed_draws_the_same_alone_and_beside_others() -> None:

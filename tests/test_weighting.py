@@ -7,8 +7,15 @@ import dataclasses
 import pytest
 import torch
 
-from conftest import CPU, streams
-from helpers import LAYOUT, filled_replays, linear_world, memoryless_world, two_policies
+from helpers import (
+    CPU,
+    LAYOUT,
+    filled_replays,
+    linear_world,
+    memoryless_world,
+    streams,
+    two_policies,
+)
 from tom.config import Config, DiscriminatorConfig, DualQConfig, override
 from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ
@@ -100,6 +107,26 @@ def test_dual_q_on_the_policys_own_data_gives_weights_near_one() -> None:
     assert weights.std().item() < 0.15
 
 
+@pytest.mark.parametrize("conjugate", ["exact", "quadratic"])
+def test_the_settled_constant_is_best_for_the_objective_of_the_steps(conjugate: str) -> None:
+    """No other constant makes (22) on the whole buffer smaller, in the conjugate that they use."""
+    n, gamma = 500, 0.9
+    rows = memoryless_world(1, n)
+    config = dataclasses.replace(DualQConfig(hidden=(16,)), conjugate=conjugate)
+    dual_q = DualQ(LAYOUT, DIVERGENCES["chi2"], config, gamma, streams(0))
+    rewards = 1 + 3 * torch.randn(1, n)  # δ far below −1 too, where the conjugates differ
+    delta, metrics = dual_q.residuals(rows, rewards, lambda k: torch.randn(1, k, 2), _policy)
+    assert abs(metrics["tom/flow_balance"].item() - 1) > 0.1  # before
+
+    def objective(constant: float) -> float:
+        loss = DIVERGENCES["chi2"].dual_loss(
+            delta.double() - (1 - gamma) * constant, quadratic=conjugate == "quadratic"
+        )
+        return (loss + (1 - gamma) * constant).item()
+
+    assert all(objective(0.0) < objective(constant) for constant in (-0.5, -0.05, 0.05, 0.5))
+
+
 def test_defensive_mixture_keeps_the_mean_and_leaves_no_row_out() -> None:
     weights = torch.tensor([[0.0, 0.0, 2.0, 6.0], [1.0, 1.0, 1.0, 1.0]])
     expected = torch.tensor([[0.25, 0.25, 1.0, 2.5], [1.0, 1.0, 1.0, 1.0]])
@@ -110,13 +137,12 @@ def test_defensive_mixture_keeps_the_mean_and_leaves_no_row_out() -> None:
 def test_metrics_of_known_weights() -> None:
     weights = torch.tensor([[0.0, 1.0, 1.0, 2.0]])
     ages = torch.tensor([[3, 2, 1, 0]])
-    config = DiscriminatorConfig(current_rows=1)
-    metrics = {k: v.item() for k, v in weight_metrics(weights, ages, config).items()}
+    metrics = {k: v.item() for k, v in weight_metrics(weights, ages, 1).items()}
     assert metrics["tom/ess"] == pytest.approx(16 / 6)
     assert metrics["tom/weight_mean"] == 1
     assert metrics["tom/weight_newest"] == 2
     assert metrics["tom/weight_rest"] == pytest.approx(2 / 3)
     assert metrics["tom/weight_oldest"] == 0
     assert metrics["tom/zero_fraction"] == 0.25
-    few = weight_metrics(weights, ages, DiscriminatorConfig(current_rows=4))
+    few = weight_metrics(weights, ages, 4)
     assert few["tom/weight_rest"].isnan().all()  # there are no others

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tom import cli, figures
+from tom import figures
 from tom.figures import ALGORITHM_COLOURS, DASHES, GREY
+from tom.one_line import refusals
 from tom.one_line_parser import OneLineParser
 from tom.returns import RunReturns, on_common_steps, read_returns
 from tom.settings import ConfigError
@@ -130,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--update", action="store_true", help="replace the repository's own table and figure"
     )
     arguments = parser.parse_args(argv)
-    try:
+    with refusals():
         folder = folder_of(arguments.update)
         runs = [read_returns(run, f"runs: given {run}") for run in arguments.runs]
         tasks = sorted({run.env for run in runs})
@@ -138,8 +139,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ConfigError(
                 f"runs: given runs of {', '.join(tasks)}, allowed are runs of one task"
             )
-    except ConfigError as error:
-        cli.fail(str(error))
     rows = [row for run in runs for row in curve(run)]
     table, picture = (folder / f"{tasks[0]}.{kind}" for kind in ("csv", "png"))
     with table.open("w", newline="") as file:

@@ -15,17 +15,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tom import checkpoint, cli
+from tom import checkpoint
 from tom.config import override
 from tom.dynamics import DynamicsEnsemble
 from tom.experiment import Experiment
+from tom.one_line import refusals
 from tom.one_line_parser import OneLineParser
 from tom.run_folder import find_folder
 from tom.saved_run import find_run
 from tom.settings import ConfigError
 from tom.state import stack_seeds
 from tom.streams import RandomStreams
-from tom.weighting import OccupancyWeighting, defensive_mixture, weight_metrics
+from tom.weighting import OccupancyWeighting, defensive_mixture, effective_sample_size
 
 SEEDS = 3
 UPDATES = 5  # of discriminator and dual Q on the same buffer, which a run has taken before
@@ -61,15 +62,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = OneLineParser("python bench/returns/model_errors.py", __doc__ or "")
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder of tom.train")
     folder = parser.parse_args(argv).run
-    try:
+    with refusals():
         given = f"run: given {folder}"
         config = find_run(folder, given).config
         folder = find_folder(folder, given)
         steps = checkpoint.steps(folder / "checkpoints")[-2:]
         if len(steps) < 2:
             raise ConfigError(f"{given}, which has {len(steps)} checkpoints, allowed are two")
-    except ConfigError as error:
-        cli.fail(str(error))
     config = dataclasses.replace(config, algorithm="mbpo")
     run = Experiment(dataclasses.replace(config, run_dir=""))
     (earlier, before), (_, after) = (
@@ -90,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             weights, _ = weighting.update(run.replays, run.initial_states.sample, run.sac.act)
         for share in SHARES:
             mixed = defensive_mixture(weights, share)
-            ess = weight_metrics(mixed, run.replays.ages(), config.discriminator)["tom/ess"].item()
+            ess = effective_sample_size(mixed).item()
             mse, nll, later_mse, later_nll = errors(run, mixed, later)
             print(
                 f"{name:18} {share:5.1f} {ess:5.0f} {mse:10.4f} {nll:10.2f} {later_mse:11.4f} "

@@ -19,18 +19,18 @@ import torch
 from curves import folder_of
 from torch import Tensor
 
-from tom import cli, figures
+from tom import figures
 from tom.config import Config
 from tom.datasets import load_dataset
 from tom.dynamics import DynamicsEnsemble
-from tom.experiment import Experiment
 from tom.figures import BLUE, GREY, VERMILION
+from tom.one_line import refusals
 from tom.one_line_parser import OneLineParser
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.saved_run import find_run
-from tom.settings import ConfigError
 from tom.streams import RandomStreams
+from tom.task_env import layout_of, make_env
 
 MEMBERS, INTERVAL = 2, 250
 SMOOTHED = 4  # intervals in a point of the figure
@@ -50,7 +50,9 @@ class DrawnAnew(DynamicsEnsemble):
 def rows_of(folder: Path) -> tuple[Tensor, RowLayout, Config]:
     """The rows of a run's newest checkpoint in the order they came, [1, N, W]."""
     config = find_run(folder, f"run: given {folder}").config
-    layout = Experiment(dataclasses.replace(config, run_dir="")).replays.layout
+    env = make_env(config, 1, 1)
+    layout = layout_of(env)
+    env.close()
     return load_dataset("run", str(folder), layout).rows.unsqueeze(0), layout, config
 
 
@@ -95,11 +97,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--update", action="store_true", help="replace the repository's own figure")
     arguments = parser.parse_args(argv)
     folder, steps = arguments.run, arguments.steps
-    try:
+    with refusals():
         output = folder_of(arguments.update)
         rows, layout, config = rows_of(folder)
-    except ConfigError as error:
-        cli.fail(str(error))
     rows, first = rows[:, :steps], config.exploration_steps
     print(f"{folder.name}: squared error on the next {INTERVAL} rows, {first} to {steps} rows")
     print(f"{LEGEND:30}{'first':>10}{'second':>10}{'last third':>12}")

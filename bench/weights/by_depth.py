@@ -9,7 +9,6 @@ their share of the tenth.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import sys
 from pathlib import Path
@@ -19,9 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tom.datasets import load_dataset
-from tom.experiment import Experiment
 from tom.rows import RowLayout
 from tom.saved_run import find_run
+from tom.task_env import layout_of, make_env
 
 LIMITS = (0, 50, 200, 1 << 62)
 BINS = 10
@@ -39,7 +38,9 @@ def depths(rows: Tensor, layout: RowLayout) -> Tensor:
 def main(folder: Path) -> None:
     """Print the table."""
     config = find_run(folder / "sac", f"run: given {folder}").config
-    layout = Experiment(dataclasses.replace(config, run_dir="")).replays.layout
+    env = make_env(config, 1, 1)
+    layout = layout_of(env)
+    env.close()
     rows = load_dataset("run", str(folder / "sac"), layout).rows
     (weights,) = load_file(folder / "weights.safetensors").values()
     depth, weights = depths(rows, layout), weights.flatten().double()[-len(rows) :]

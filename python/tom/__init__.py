@@ -11,13 +11,12 @@ from tom.batch_env import BatchEnv
 from tom.config import Config, ConfigError
 from tom.dataset_weights import dataset_weights
 from tom.datasets import Dataset
-from tom.discriminator import Discriminator
 from tom.divergences import DIVERGENCES, Divergence
-from tom.dual_q import DualQ
 from tom.gym_vector import make_vector_env
 from tom.ops import occupancy_weights, stacked_mlp, weighted_gaussian_nll
 from tom.replay import ReplayBuffer
 from tom.rows import RowLayout
+from tom.training_error import TrainingError
 
 __version__ = "0.1.0"
 
@@ -28,11 +27,10 @@ __all__ = [
     "Config",
     "ConfigError",
     "Dataset",
-    "Discriminator",
     "Divergence",
-    "DualQ",
     "ReplayBuffer",
     "RowLayout",
+    "TrainingError",
     "dataset_weights",
     "load_agent",
     "make_vector_env",

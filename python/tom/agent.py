@@ -12,11 +12,10 @@ import numpy.typing as npt
 import torch
 
 from tom.devices import check_device
-from tom.experiment import make_env
 from tom.gym_vector import box
-from tom.rows import RowLayout
 from tom.saved_run import SavedRun, find_run, load_policy
 from tom.streams import RandomStreams
+from tom.task_env import action_bounds, layout_of, make_env
 from tom.tasks import find_task
 
 
@@ -33,15 +32,10 @@ class Agent:
         self.config, self.seed, self.step = run.config, run.seed, run.step
         self._device = device
         env = make_env(run.config, 1, 1)  # as the training sees it: with flat spaces
-        size = box(env.single_observation_space).shape[0]
-        actions = box(env.single_action_space)
+        layout, bounds = layout_of(env), action_bounds(env)
         env.close()
-        low, high = (
-            torch.as_tensor(end, dtype=torch.float32) for end in (actions.low, actions.high)
-        )
         streams = RandomStreams([self.seed], "agent", device)
-        layout = RowLayout(size, actions.shape[0])
-        self._policy = load_policy(run, given, layout, low, high, streams)
+        self._policy = load_policy(run, given, layout, *bounds, streams)
         plain = self.make_env()
         self._observation_shape = box(plain.observation_space).shape
         self._action_shape = box(plain.action_space).shape
@@ -81,7 +75,9 @@ class Agent:
         return actions.reshape(*batch, *self._action_shape)
 
 
-def load_agent(run_dir: str | Path, seed: int | None = None, *, device: str = "cpu") -> Agent:
+def load_agent(
+    run_dir: str | Path, seed: int | None = None, *, device: str | torch.device = "cpu"
+) -> Agent:
     """The agent of a run of tom.train, or of tom.offline's replay half, at its newest checkpoint.
 
     Args:
@@ -93,7 +89,7 @@ def load_agent(run_dir: str | Path, seed: int | None = None, *, device: str = "c
         ConfigError: no such run, seed or device, or a run without a checkpoint.
         ValueError: an environment that cannot be made.
     """
-    check_device(device)
+    check_device(str(device))
     given = f"run_dir: given {run_dir}"
     return Agent(
         find_run(Path(run_dir).expanduser(), given, seed=seed), given, torch.device(device)

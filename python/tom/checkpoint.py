@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
 import zlib
@@ -22,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from tom.durable import flush
 from tom.state import State
 
 MANIFEST = "manifest.json"
@@ -66,16 +66,16 @@ def save(folder: Path, step: int, states: Mapping[str, State], *, keep: int = 2)
                 save_file(tensors, file, metadata={"tree": tree})
             except SafetensorError as error:  # which is how it says that the disk is full
                 raise OSError(f"{file} cannot be written ({error})") from error
-            _flush(file)
+            flush(file)
             files[file.name] = _fingerprint(file)
         manifest = temporary / MANIFEST
         manifest.write_text(json.dumps({"version": VERSION, "step": step, "files": files}))
-        _flush(manifest)
-        _flush(temporary)
+        flush(manifest)
+        flush(temporary)
         if final.exists():
             final.rename(replaced)
         temporary.rename(final)
-        _flush(folder)
+        flush(folder)
     finally:
         _tidy(folder)
     for old in [s for s in steps(folder) if s < step][::-1][max(keep - 1, 0) :]:
@@ -195,15 +195,6 @@ def _fingerprint(file: Path) -> dict[str, int]:
         while block := data.read(1 << 20):
             checksum = zlib.crc32(block, checksum)
         return {"bytes": data.tell(), "crc32": checksum}
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _tidy(folder: Path) -> None:

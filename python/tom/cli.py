@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import NoneType
-from typing import Annotated, Any, Literal, NoReturn, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -33,6 +33,7 @@ from tyro.constructors import (
 
 from tom.config import Config
 from tom.devices import check_device
+from tom.one_line import refusals
 from tom.settings import ConfigError, Settings, SettingsT, override, types, validate, walk
 from tom.tasks import TASKS, Preset, defaults
 
@@ -49,8 +50,9 @@ class Arguments:
     """The command line: a preset, and the settings that it gives values to."""
 
     preset: Preset = "default"
-    """Where the defaults come from: default; paper, its table also where default leaves it; or
-    debug, a whole run of tiny networks in well under a minute."""
+    """Where the defaults come from: default; paper, its table also where default leaves it (what
+    the table does not say, such as dual_q.settle-constant, stays as it is); or debug, a whole run
+    of tiny networks in well under a minute."""
     config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
 
 
@@ -94,7 +96,7 @@ def read(
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     helping = any(a in ("-h", "--help") or a.startswith("--tyro-") for a in argv)
-    try:
+    with refusals():
         kind = get_type_hints(arguments)["config"]
         given = _read(argv, kind, strict=not helping)
         preset: Preset = given.get("preset", "default")
@@ -110,15 +112,7 @@ def read(
         config: SettingsT = typed.config
         validate(config)
         check_device(config.device)
-    except ConfigError as error:
-        fail(str(error))
     return config, preset
-
-
-def fail(message: str) -> NoReturn:
-    """End the program with `error: message` on stderr and exit status 2."""
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def default_run_dir(config: Config, preset: Preset = "default") -> str:

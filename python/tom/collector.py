@@ -14,11 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tom.gym_vector import TomVectorEnv, box
+from tom.gym_vector import TomVectorEnv
 from tom.initial_states import InitialStates
 from tom.rows import RowLayout
 from tom.state import State
 from tom.streams import RandomStreams
+from tom.task_env import action_bounds
 from tom.training_error import TrainingError
 from tom.transfer import to_device
 
@@ -103,9 +104,8 @@ class Collector:
     ) -> None:
         self.env, self.layout, self.initial_states = env, layout, initial_states
         self._seeds, self._streams = seeds, streams
-        space = box(env.single_action_space)
-        self.action_low = torch.as_tensor(space.low, dtype=torch.float32, device=streams.device)
-        self.action_high = torch.as_tensor(space.high, dtype=torch.float32, device=streams.device)
+        bounds = (to_device(bound, streams.device) for bound in action_bounds(env))
+        self.action_low, self.action_high = bounds
         self.lowest_reward = torch.full((len(seeds),), torch.inf)
         self._returns = np.zeros(len(seeds))
         self._lengths = np.zeros(len(seeds), dtype=np.int64)

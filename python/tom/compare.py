@@ -14,11 +14,11 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from tom import cli, figures
+from tom import figures
 from tom.config import Config
 from tom.console import make_console
 from tom.figures import ALGORITHM_COLOURS, GREY, PALETTE, FloatArray
-from tom.interrupt import one_line
+from tom.one_line import endings, refusals
 from tom.one_line_parser import OneLineParser
 from tom.returns import Curve, RunReturns, on_common_steps, read_returns
 from tom.settings import ConfigError
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: status 2 after one sentence on stderr; no file has been written.
     """
-    with one_line():
+    with endings():
         compare(argv)
 
 
@@ -95,12 +95,10 @@ def compare(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     console = make_console()
-    try:
+    with refusals():
         groups = read_groups(arguments.runs)
         steps = shared_steps(groups)
         path = plot_comparison(arguments.output, groups)
-    except ConfigError as error:
-        cli.fail(str(error))
     console.print(comparison_table(groups, steps))
     for group in groups:
         if names := group.differences():

@@ -10,13 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tom.names import DivergenceName, Precision
 from tom.settings import ConfigError as ConfigError
 from tom.settings import Settings, bounded
 from tom.settings import override as override
 
 Algorithm = Literal["tom", "mbpo", "pmac", "sac"]
-Divergence = Literal["chi2", "chi2_bound", "kl"]
-Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class ReplayConfig:
     """The replay buffer of real transitions, one per seed."""
 
     capacity: int = bounded(100_000, 1)
-    """Rows kept; the oldest are overwritten."""
+    """Rows kept; the oldest are overwritten (the paper: 100 000; MBPO: 1 000 000, so all)."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,10 @@ class DualQConfig:
     settle_constant: bool = True
     """After the steps, add to Q the constant that minimises (22) on the whole buffer. It moves δ by
     1 − γ times itself and is what gradient steps learn last: for γ = 0.99 it is most of the error
-    that 1000 steps leave (tests/finite). KL's weights do not depend on it. Neither the paper nor
-    the released code does this."""
+    that 1000 steps leave (tests/finite). KL's weights do not depend on it. Where Q is far from
+    converged it raises all weights alike: on HalfCheetah with tom/flow_balance at 0.34 those of a
+    random policy's rows came to 0.58 of the mean instead of 0.30 (bench/weights). Neither the paper
+    nor the released code does this."""
     native: bool = True
     """Take the steps in native calls; off, autograd takes them one by one."""
 
@@ -146,11 +147,13 @@ class RolloutConfig:
     """Model steps from each start, at first."""
     final_length: int = bounded(1, 1)
     """Model steps from each start at last, if more than at first. In between the length grows
-    linearly, rounded down (MBPO on Hopper: from 1 to 15)."""
+    linearly, rounded down (MBPO: 15 on Hopper, 25 on Ant and Humanoid, 1 elsewhere; here it is 1
+    everywhere, as in the paper)."""
     growth_start: int = bounded(20_000, 0)
     """Environment step up to which the rollouts have their first length (MBPO: 20 000)."""
     growth_end: int = bounded(100_000, 1)
-    """Environment step from which they have their last length (MBPO on Hopper: 100 000)."""
+    """Environment step from which they have their last length (MBPO: 100 000 on Hopper and Ant,
+    300 000 on Humanoid)."""
     retain_steps: int = bounded(1000, 1)
     """Model rows live for this many environment steps (the released code and MBPO: one epoch of
     1000 steps), and longer where trajectories end early."""
@@ -172,7 +175,10 @@ class WeightsConfig:
     (unweighted −0.3); see bench/returns/README.md."""
     decay: float = bounded(0.996, 0.0, 1.0, open_high=True)
     """PMAC: older rows' mass is scaled by this at each environment step, so that the new policy's
-    transition takes 1 − decay."""
+    transition takes 1 − decay: as the policy changes at every step, each row is one policy's. The
+    effective sample size is then (1 + decay)/(1 − decay), 499. (The code of its authors' later PDML
+    counts the 250 rows between two iterations as one policy's, and gives the newest at least 2 %.)
+    """
 
 
 @dataclass(frozen=True)
@@ -227,7 +233,8 @@ class Config(Settings):
     algorithm: Algorithm = "tom"
     """tom: weights from the dual Q; mbpo: uniform weights; pmac: weights that decay with age; sac:
     no model at all, the policy learns from real rows alone (weights, dynamics and rollout settings
-    then mean nothing)."""
+    then mean nothing). For sac as it is usually run add --updates-per-step 1 and --replay.capacity
+    1000000, and see --sac.target-entropy: the other defaults are those of the model-based ones."""
     seeds: int = bounded(1, 1)
     """Independent runs trained at once; every network carries them as its first axis."""
     seed: int = bounded(0, 0)
@@ -250,7 +257,7 @@ class Config(Settings):
     run_dir: str = ""
     """Run folder; left empty, it is runs/ENV-ALGORITHM-seedK, with seedKtoL for several seeds and
     the preset's name behind it. The same command resumes the run in it."""
-    divergence: Divergence = "chi2"
+    divergence: DivergenceName = "chi2"
     """TOM's f: chi2 is ½(x − 1)² (the paper's choice), chi2_bound is (x − 1)², which bounds KL
     from above as (13) needs, kl is x log x in its Donsker–Varadhan form."""
     weighting: Literal["sample", "loss"] = "sample"
@@ -287,7 +294,7 @@ class Config(Settings):
 
     @property
     def free(self) -> tuple[str, ...]:
-        """Nor do profile, graphs, checkpoints, evaluations, or a model's settings without one."""
+        """Also how often it is saved and evaluated, and a model's settings where there is none."""
         model = ("divergence", "weighting", "termination", "discriminator", "dual_q", "weights")
         unused = () if self.model_based else (*model, "dynamics", "rollout")
         aside = ("profile", "cuda_graphs", "checkpoint_interval", "evaluation")

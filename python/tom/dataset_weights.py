@@ -7,10 +7,13 @@ from torch import Tensor
 
 from tom.config import Config
 from tom.datasets import Dataset
+from tom.devices import check_device
 from tom.dual_q import Policy
 from tom.initial_states import InitialStates
+from tom.precision import check_precision
 from tom.replays import Replays
 from tom.rows import RowLayout
+from tom.settings import validate
 from tom.streams import RandomStreams
 from tom.weighting import OccupancyWeighting
 
@@ -23,25 +26,71 @@ def dataset_weights(
     Args:
         dataset: N rows and first states of episodes.
         layout: the rows' layout.
-        policy: the policy of interest; it draws actions [1, B, A] for observations [1, B, O].
+        policy: the policy of interest; it draws actions [1, B, A] for observations [1, B, O]. It is
+            asked once beforehand, to see that it does.
         current: transitions of its own [n, W].
         config: its `discriminator`, `dual_q`, `weights.max_weight`, `divergence`, `discount`,
-            `device` and first seed count.
+            `seed`, `device`, `cuda_graphs` and `precision`.
 
     Returns:
         Weights [N] on the CPU, and the metrics of the two trainings.
 
     Raises:
+        ConfigError: a setting that cannot be used.
+        ValueError: rows, initial states or actions that do not fit the layout, or numbers among
+            them that are not finite.
         TrainingError: discriminator or dual Q has diverged.
     """
+    _check_config(config)
     device, seeds = torch.device(config.device), [config.seed]
+    _check_rows("dataset.rows", dataset.rows, layout.width)
+    _check_rows("dataset.initial_states", dataset.initial_states, layout.observation_size)
+    _check_rows("current", current, layout.width)
+    _check_policy(policy, dataset.initial_states[:1].unsqueeze(0).to(device), layout)
     replays = Replays(layout, len(dataset.rows), seeds, device)
     replays.buffers[0].append(dataset.rows.contiguous())
     streams = RandomStreams(seeds, "dataset_initial_states", device)
-    initial_states = InitialStates(layout.observation_size, streams)
+    count = len(dataset.initial_states)
+    initial_states = InitialStates(layout.observation_size, streams, capacity=count)
     for state in dataset.initial_states:
         initial_states.append(0, state)
     weighting = OccupancyWeighting(layout, config, seeds, device)
     own = current.unsqueeze(0).to(device)
     weights, metrics = weighting.update(replays, initial_states.sample, policy, own)
     return weights[0].cpu(), {name: value.item() for name, value in metrics.items()}
+
+
+def _check_config(config: Config) -> None:
+    """Check what the command line would, for any `algorithm`."""
+    validate(config)
+    config.check_weights()
+    check_device(config.device)
+    check_precision(config.precision, torch.device(config.device))
+
+
+def _check_rows(name: str, rows: Tensor, width: int) -> None:
+    """Check for a float32 matrix [n, width] of finite numbers, n ≥ 1."""
+    allowed = f"allowed is float32 [n, {width}] with n of at least 1"
+    if not isinstance(rows, Tensor):
+        raise ValueError(f"{name}: given a {type(rows).__name__}, {allowed}")
+    if rows.dtype != torch.float32 or rows.dim() != 2 or rows.shape[1] != width or not len(rows):
+        kind = str(rows.dtype).removeprefix("torch.")
+        raise ValueError(f"{name}: given {kind} {list(rows.shape)}, {allowed}")
+    finite = rows.isfinite().all(1)
+    if not finite.all():
+        raise ValueError(
+            f"{name}: given numbers in row {int(finite.long().argmin())} that are not finite, "
+            f"allowed are finite ones"
+        )
+
+
+def _check_policy(policy: Policy, observations: Tensor, layout: RowLayout) -> None:
+    """Ask the policy once for the actions [1, 1, A] in `observations` [1, 1, O]."""
+    actions = policy(observations)
+    shape = (*observations.shape[:2], layout.action_size)
+    if not isinstance(actions, Tensor) or actions.shape != shape:
+        given = list(actions.shape) if isinstance(actions, Tensor) else type(actions).__name__
+        raise ValueError(
+            f"policy: given actions {given} for observations {list(observations.shape)}, allowed "
+            f"is a tensor {list(shape)}"
+        )

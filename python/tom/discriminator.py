@@ -18,9 +18,9 @@ from torch import Tensor
 from tom.batching import take
 from tom.config import DiscriminatorConfig
 from tom.graphs import StepGraphs
+from tom.names import Precision
 from tom.native_steps import discriminator_steps
 from tom.networks import Adam, StackedMLP
-from tom.ops import Precision
 from tom.replays import Replays
 from tom.state import State
 from tom.streams import RandomStreams

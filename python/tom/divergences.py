@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tom.names import DivergenceName
+
 
 @dataclass(frozen=True)
 class Divergence:
@@ -38,7 +40,7 @@ class Divergence:
             ξ* = exp δ / E[exp δ], which needs no separate normalisation and cannot overflow.
     """
 
-    name: str
+    name: DivergenceName
     generator: Callable[[Tensor], Tensor]
     conjugate: Callable[[Tensor], Tensor]
     conjugate_derivative: Callable[[Tensor], Tensor]
@@ -55,7 +57,7 @@ class Divergence:
         return conjugate(delta).mean(dim=-1)
 
 
-def _chi2(scale: float, name: str, *, bounds_kl: bool) -> Divergence:
+def _chi2(scale: float, name: DivergenceName, *, bounds_kl: bool) -> Divergence:
     """The entry f(x) = scale · (x − 1)², whose f* is y + y²/(4·scale) down to y = −2·scale."""
     return Divergence(
         name=name,

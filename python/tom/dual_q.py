@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -28,10 +27,10 @@ from tom.batching import in_chunks
 from tom.config import DualQConfig
 from tom.divergences import Divergence
 from tom.graphs import StepGraphs
+from tom.names import Precision
 from tom.native_steps import dual_q_steps
 from tom.networks import Adam, StackedMLP
-from tom.ops import Divergence as DivergenceName
-from tom.ops import Precision, occupancy_weights
+from tom.ops import occupancy_weights
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.state import State
@@ -152,7 +151,7 @@ class DualQ:
             network=self.optimizer.trained,
             hidden=config.hidden,
             samples=config.policy_samples,
-            divergence=cast(DivergenceName, self.divergence.name),
+            divergence=self.divergence.name,
             quadratic=quadratic,
             restart=config.after_termination == "restart",
             discount=self.discount,
@@ -246,7 +245,7 @@ class DualQ:
         if self.config.conjugate == "quadratic" and self.divergence.quadratic_derivative:
             weights = self.divergence.quadratic_derivative(delta)
         else:
-            weights, _, _ = occupancy_weights(delta, cast(DivergenceName, self.divergence.name))
+            weights, _, _ = occupancy_weights(delta, self.divergence.name)
         return (weights.double() * leak).mean(1) / (1 - self.discount)
 
     def _optimal_constant(self, delta: Tensor, leak: Tensor) -> Tensor:

@@ -16,9 +16,10 @@ from tom.batching import in_chunks, take
 from tom.config import DynamicsConfig
 from tom.graphs import StepGraphs
 from tom.holdout import held_out_slots
+from tom.names import Precision
 from tom.native_steps import dynamics_steps
 from tom.networks import Adam, StackedMLP
-from tom.ops import Precision, stacked_mlp, weighted_gaussian_nll
+from tom.ops import stacked_mlp, weighted_gaussian_nll
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.state import State

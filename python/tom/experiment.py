@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from tom import checkpoint, metrics
 from tom.collector import Collector
 from tom.config import Config, ConfigError
 from tom.dynamics import DynamicsEnsemble
-from tom.environment_ids import environment_spec
 from tom.evaluation import Evaluation
-from tom.gym_vector import TomVectorEnv, box, make_vector_env
 from tom.initial_states import InitialStates
 from tom.model_buffer import ModelBuffer
 from tom.precision import check_precision
 from tom.process import use_threads
 from tom.replays import Replays
-from tom.rollouts import ModelRollouts, TerminationRule
-from tom.rows import RowLayout
+from tom.rollouts import ModelRollouts
 from tom.run_folder import RunFolder
 from tom.sac import SAC
-from tom.settings import Settings
 from tom.state import State, stack_seeds, take_seed
 from tom.streams import RandomStreams
-from tom.tasks import TASKS, find_task
-from tom.termination import termination_rule
+from tom.task_env import layout_of, make_env
+from tom.termination import TerminationRule, termination_rule
 from tom.training_error import writing
 from tom.user_code import describe
 from tom.weighting import make_weighting
@@ -57,13 +51,12 @@ class Experiment:
             return RandomStreams(self.seeds, purpose, device)
 
         env = make_env(config, config.seeds, threads)
-        observation_space, space = box(env.single_observation_space), box(env.single_action_space)
+        layout = layout_of(env)
         rule = termination_rule(None if config.termination == "task" else config.termination)
         rule = rule or env.terminated
         if config.model_based:
-            nowhere = torch.zeros(2, *observation_space.shape).to(device)
+            nowhere = torch.zeros(2, layout.observation_size, device=device)
             _check_rule(rule, config.termination, nowhere)
-        layout = RowLayout(observation_space.shape[0], space.shape[0])
         initial_states = InitialStates(layout.observation_size, streams("initial_states"))
         self.collector = Collector(env, layout, initial_states, self.seeds, streams("exploration"))
         self.initial_states = initial_states
@@ -126,7 +119,8 @@ class Experiment:
         """Continue from the newest checkpoint; its `extra`, or None where there is none yet.
 
         Raises:
-            ConfigError: a damaged checkpoint, or none where there has been one.
+            CheckpointError: a damaged checkpoint.
+            ConfigError: none where there has been one.
         """
         found = checkpoint.load(folder.checkpoints)
         if found is None:
@@ -170,32 +164,6 @@ def _check_unbegun(folder: RunFolder) -> None:
             f"checkpoint to go on from, allowed is another folder, or this one without its "
             f"metrics.csv"
         )
-
-
-def make_env(config: Settings, num_envs: int, threads: int) -> TomVectorEnv:
-    """The configured task, `num_envs` at once, in `SAME_STEP` autoreset mode.
-
-    Raises:
-        ConfigError: an action space without bounds.
-        ValueError: an environment that does not exist, cannot be made or has no Box spaces.
-    """
-    task = find_task(config.env)
-    environment_spec(task.id, TASKS)  # refuses unknown ones in view of the short names
-    env = make_vector_env(
-        task.id,
-        num_envs,
-        min(threads, num_envs),
-        autoreset_mode=AutoresetMode.SAME_STEP,
-        **task.kwargs,
-    )
-    space = box(env.single_action_space)
-    if not np.isfinite([space.low, space.high]).all():
-        env.close()
-        raise ConfigError(
-            f"env: given {config.env!r} with an unbounded action space, allowed are environments "
-            f"whose actions have finite bounds"
-        )
-    return env
 
 
 def _check_rule(rule: TerminationRule, name: str, observations: Tensor) -> None:

@@ -11,7 +11,7 @@ from tom.streams import RandomStreams
 from tom.transfer import to_device
 
 CAPACITY = 10_000
-"""Episodes remembered per seed; older ones are overwritten."""
+"""Episodes remembered per seed in a training run."""
 
 
 class InitialStates:
@@ -20,23 +20,26 @@ class InitialStates:
     Args:
         observation_size: O.
         streams: random streams, one per seed.
+        capacity: episodes remembered per seed; older ones are overwritten.
     """
 
-    def __init__(self, observation_size: int, streams: RandomStreams) -> None:
+    def __init__(
+        self, observation_size: int, streams: RandomStreams, capacity: int = CAPACITY
+    ) -> None:
         seeds = len(streams.generators)
-        self._streams = streams
-        self._states = torch.zeros(seeds, CAPACITY, observation_size, device=streams.device)
+        self._streams, self.capacity = streams, capacity
+        self._states = torch.zeros(seeds, capacity, observation_size, device=streams.device)
         self.counts = [0] * seeds
 
     def append(self, seed_index: int, observation: Tensor) -> None:
         """Remember the first state [O] of an episode of one seed."""
-        slot = self.counts[seed_index] % CAPACITY
+        slot = self.counts[seed_index] % self.capacity
         self._states[seed_index, slot] = to_device(observation, self._states.device)
         self.counts[seed_index] += 1
 
     def sample(self, n: int) -> Tensor:
         """Uniform draws with replacement, [S, n, O]."""
-        counts = [min(count, CAPACITY) for count in self.counts]
+        counts = [min(count, self.capacity) for count in self.counts]
         index = self._streams.integers(counts, n)
         return take(self._states, index)
 

@@ -1,4 +1,4 @@
-"""How a command ends before its time: Ctrl-C that lets the step finish, and in one line."""
+"""Ctrl-C that lets the step finish."""
 
 from __future__ import annotations
 
@@ -6,29 +6,11 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from tom.training_error import TrainingError
-
 NOTICE = "finishing this step and saving; press Ctrl-C again to stop at once"
-
-
-@contextlib.contextmanager
-def one_line() -> Iterator[None]:
-    """Turn an end before the time into a line on stderr.
-
-    `KeyboardInterrupt` has exit status 130, as a shell's own, and `TrainingError` 1.
-    """
-    try:
-        yield
-    except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from what is saved", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 def _print(message: str) -> None:

@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tom.durable import replacing
+
 KEYS = ("step", "seed")
 
 
@@ -48,14 +50,10 @@ class MetricsTable:
 
     def _rewrite(self, rows: Sequence[Mapping[str, str]]) -> None:
         """Replace the file in one step by the header and `rows`, and open it for appending."""
-        temporary = self._path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as out:
+        with replacing(self._path) as out:
             writer = csv.DictWriter(out, self._columns, restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(self._path)
         self._file = self._path.open("a", newline="")
         self._writer = csv.DictWriter(self._file, self._columns, restval="")
 

@@ -18,7 +18,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from tom.ops import Divergence, Precision
+from tom.names import DivergenceName, Precision
 
 
 def sac_updates(
@@ -145,7 +145,7 @@ def dual_q_steps(
     network: Sequence[Tensor],
     hidden: Sequence[int],
     samples: int,
-    divergence: Divergence,
+    divergence: DivergenceName,
     quadratic: bool,
     restart: bool,
     discount: float,

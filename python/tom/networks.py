@@ -22,10 +22,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tom.ops import Precision, stacked_mlp
+from tom.names import Activation, Precision
+from tom.ops import stacked_mlp
 from tom.streams import RandomStreams
-
-Activation = Literal["relu", "tanh", "silu"]
 
 
 class StackedMLP:
@@ -56,7 +55,7 @@ class StackedMLP:
         self.seeds, self.members = len(streams.generators), members
         self.activation: Activation = activation
         self.precision: Precision = precision
-        self._sizes, self._init, self._streams = tuple(sizes), init, streams
+        self._init, self._streams = init, streams
         self._extra = dict(extra or {})
         shapes: list[tuple[int, ...]] = []
         for fan_in, fan_out in itertools.pairwise(sizes):
@@ -142,7 +141,6 @@ class Adam:
         self, network: StackedMLP, learning_rate: float, *, weight_decay: float = 0.0
     ) -> None:
         self._network = network
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
         flat = network.flat
         self._moments = {
             "exp_avg": torch.zeros_like(flat, requires_grad=False),

@@ -25,9 +25,9 @@ from tom.console import make_console
 from tom.dataset_weights import dataset_weights
 from tom.datasets import Dataset, load_dataset
 from tom.dual_q import Policy
-from tom.interrupt import one_line
 from tom.offline_config import OfflineConfig, defaults
 from tom.offline_task import OfflineTask
+from tom.one_line import endings, refusals
 from tom.plots import plot_progression
 from tom.process import keep_freed_memory
 from tom.progression import Progression, progression, progression_table, summary, write_bins
@@ -62,7 +62,7 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; Ctrl-C outside of the training, which has its own way, ends it in a line."""
-    with one_line():
+    with endings():
         see_current_folder()
         run(argv)
 
@@ -72,22 +72,21 @@ def run(argv: Sequence[str] | None = None) -> None:
     config = parse(argv)
     keep_freed_memory()
     screen = Screen()
-    try:
+    with refusals():
         task = OfflineTask(config)
         random, replay = (_read(config, name, task) for name in ("random_half", "replay_half"))
         policy = _saved_policy(config, task)
         folder = RunFolder.open(config, parts=("plots",))
         folder.take_up()
-        cli.print_config(config, screen.console, defaults(config.env))
-        if replay is None:
-            command = shlex.join([*PROGRAM.split(), *(sys.argv[1:] if argv is None else argv)])
-            if not _train(config, screen, command):
-                return
-            source = config.training().run_dir
+    cli.print_config(config, screen.console, defaults(config.env))
+    if replay is None:
+        command = shlex.join([*PROGRAM.split(), *(sys.argv[1:] if argv is None else argv)])
+        if not _train(config, screen, command):
+            return
+        source = config.training().run_dir
+        with refusals():
             replay = load_dataset("replay_half", source, task.layout, config.env)
             policy = policy or task.load_actor("replay_half", source)
-    except ValueError as error:
-        cli.fail(str(error))
 
     if random is None:
         screen.say(f"random half: {config.transitions:,} transitions of uniformly random actions")
@@ -153,12 +152,13 @@ def _saved_policy(config: OfflineConfig, task: OfflineTask) -> Policy | None:
 def _train(config: OfflineConfig, screen: Screen, command: str) -> bool:
     """Train SAC from its newest checkpoint to the end; whether it got there."""
     training = config.training()
-    saved = checkpoint.steps(RunFolder.open(training).checkpoints)
-    if saved and saved[-1] >= training.steps:
-        screen.say(f"replay half: the finished run in {training.run_dir}")
-        return True
-    screen.say(f"replay half: soft actor-critic, {training.steps:,} steps")
-    run, folder, log = open_run(training, screen.console)
+    with refusals():
+        saved = checkpoint.steps(RunFolder.open(training).checkpoints)
+        if saved and saved[-1] >= training.steps:
+            screen.say(f"replay half: the finished run in {training.run_dir}")
+            return True
+        screen.say(f"replay half: soft actor-critic, {training.steps:,} steps")
+        run, folder, log = open_run(training, screen.console)
     return finish_run(run, folder, log, screen.console, command)
 
 

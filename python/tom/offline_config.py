@@ -10,11 +10,11 @@ from tom import tasks
 from tom.config import (
     Config,
     DiscriminatorConfig,
-    Divergence,
     DualQConfig,
     EvaluationConfig,
     SACConfig,
 )
+from tom.names import DivergenceName
 from tom.settings import ConfigError, Settings, bounded, override
 from tom.tasks import Preset
 
@@ -60,7 +60,8 @@ class OfflineConfig(Settings):
     """Run folder; left empty, it is runs/ENV-offline-TRANSITIONS-seedK. The same command resumes
     the run in it; settings of the weights may be changed without training again."""
     num_envs: int = bounded(10, 1)
-    """Environments side by side for random actions and for the policy's own transitions."""
+    """Environments side by side for random actions, and at most so many for the policy's own
+    transitions: fewer where these would not hold whole episodes of each."""
     updates_per_step: int = bounded(1, 0)
     """SAC updates per environment step."""
     exploration_steps: int = bounded(5000, 2)
@@ -69,7 +70,7 @@ class OfflineConfig(Settings):
     """Environment steps between SAC's checkpoints."""
     discount: float = bounded(0.99, 0.0, 1.0)
     """γ of SAC and of the occupancy."""
-    divergence: Divergence = "chi2"
+    divergence: DivergenceName = "chi2"
     """f: chi2 is ½(x − 1)² (the paper's choice), chi2_bound is (x − 1)², kl is x log x in its
     Donsker–Varadhan form."""
     max_weight: float = bounded(10.0, 0.0, open_low=True)

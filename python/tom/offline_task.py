@@ -11,13 +11,13 @@ from tom.cloning import clone_policy
 from tom.collection import collect
 from tom.datasets import Dataset
 from tom.dual_q import Policy
-from tom.experiment import make_env
-from tom.gym_vector import box
+from tom.environment_ids import environment_spec
 from tom.offline_config import OfflineConfig
 from tom.process import use_threads
-from tom.rows import RowLayout
 from tom.saved_run import find_run, load_policy
 from tom.streams import RandomStreams
+from tom.task_env import action_bounds, layout_of, make_env
+from tom.tasks import TASKS, find_task
 
 
 class OfflineTask:
@@ -33,11 +33,10 @@ class OfflineTask:
     def __init__(self, config: OfflineConfig) -> None:
         self.config = config
         self._device = torch.device(config.device)
-        self._env = make_env(config, config.num_envs, use_threads(config.threads))
-        space = box(self._env.single_action_space)
-        self._low, self._high = torch.as_tensor(space.low), torch.as_tensor(space.high)
-        size = box(self._env.single_observation_space).shape[0]
-        self.layout = RowLayout(size, space.shape[0])
+        self._threads = use_threads(config.threads)
+        self._env = make_env(config, config.num_envs, self._threads)
+        self.layout = layout_of(self._env)
+        self._low, self._high = action_bounds(self._env)
 
     def random_rows(self) -> Dataset:
         """`transitions` rows of uniform actions between the bounds."""
@@ -50,13 +49,23 @@ class OfflineTask:
         return collect(self._env, self.layout, act, self.config.transitions, self.config.seed, 0)
 
     def policy_rows(self, policy: Policy) -> Dataset:
-        """`discriminator.current_rows` rows of a policy."""
+        """`discriminator.current_rows` rows of a policy.
+
+        From no more environments than leave room for whole episodes: else the rows would show the
+        beginnings of episodes alone, which is not what the policy visits.
+        """
 
         def act(observations: Tensor) -> Tensor:
             return policy(observations.to(self._device).unsqueeze(0))[0].cpu()
 
         count = self.config.discriminator.current_rows
-        return collect(self._env, self.layout, act, count, self.config.seed, 1)
+        longest = environment_spec(find_task(self.config.env).id, TASKS).max_episode_steps or count
+        num_envs = min(self.config.num_envs, max(1, count // longest))
+        env = make_env(self.config, num_envs, self._threads)
+        try:
+            return collect(env, self.layout, act, count, self.config.seed, 1)
+        finally:
+            env.close()
 
     def load_actor(self, name: str, source: str) -> Policy:
         """The actor in the run folder that the setting `name` gives.

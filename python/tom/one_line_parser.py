@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from tom.cli import fail
+from tom.one_line import fail
 
 
 class OneLineParser(argparse.ArgumentParser):

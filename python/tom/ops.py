@@ -13,16 +13,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from tom import _libraries as _libraries
-
-Activation = Literal["relu", "tanh", "silu"]
-Divergence = Literal["chi2", "chi2_bound", "kl"]
-Precision = Literal["fp32", "bf16"]
+from tom.names import Activation, DivergenceName
 
 
 def stacked_mlp(
@@ -54,7 +51,7 @@ def stacked_mlp(
 
 
 def occupancy_weights(
-    delta: Tensor, divergence: Divergence, max_weight: float = float("inf")
+    delta: Tensor, divergence: DivergenceName, max_weight: float = float("inf")
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Importance weights ξ* = f*'(δ) of the buffer's transitions (eq. 23).
 
@@ -63,7 +60,8 @@ def occupancy_weights(
     mean is 1 by construction. No gradient passes through.
 
     Args:
-        delta: δ = R + γ (1 − terminated) V(s') − Q(s, a), `[..., N]`.
+        delta: δ = R + γ V(s') − Q(s, a), `[..., N]`; `tom.dual_q` says what V(s') is after a
+            terminal row.
         divergence: The generator f.
         max_weight: Weights above it are clipped to it.
 
@@ -88,7 +86,7 @@ def weighted_gaussian_nll(
     *,
     weight: Tensor | None = None,
     delta: Tensor | None = None,
-    divergence: Divergence = "chi2",
+    divergence: DivergenceName = "chi2",
     max_weight: float = 10.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted negative log-likelihood of a stack of Gaussian models (eq. 25).

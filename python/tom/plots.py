@@ -66,7 +66,7 @@ def plot_weight_age(path: Path, ages: ArrayLike, weights: ArrayLike, title: str)
     Args:
         path: the PNG file to write.
         ages: `[n]` age of each row, in environment steps; 0 is the newest.
-        weights: `[n]` weight of each row, or `[S, n]` with a thin line per seed.
+        weights: `[n]` weight of each row.
         title: the figure's title.
 
     Returns:
@@ -75,32 +75,25 @@ def plot_weight_age(path: Path, ages: ArrayLike, weights: ArrayLike, title: str)
     Raises:
         ValueError: no row, or another number of ages than of weights.
     """
-    age = _floats(ages)
-    weight = np.atleast_2d(_floats(weights))
-    if age.ndim != 1 or len(age) == 0 or weight.shape[1:] != age.shape:
+    age, weight = _floats(ages), _floats(weights)
+    if age.ndim != 1 or len(age) == 0 or weight.shape != age.shape:
         raise ValueError(
             f"ages and weights: given shapes {list(age.shape)} and {list(weight.shape)}, allowed "
-            f"are [n] and [n] or [S, n] with n of at least 1"
+            f"are [n] and [n] with n of at least 1"
         )
-    mean_weight = weight.mean(axis=1, keepdims=True)
-    weight = weight / np.where(mean_weight > 0, mean_weight, 1.0)
+    weight = weight / (weight.mean() or 1.0)
 
     edges = np.linspace(0, age.max() + 1, min(BINS, len(np.unique(age))) + 1)
     bins = np.digitize(age, edges[1:-1])
     counts = np.bincount(bins, minlength=len(edges) - 1)
     filled = counts > 0
-    sums = np.stack([np.bincount(bins, w, minlength=len(edges) - 1) for w in weight])
-    binned = sums[:, filled] / counts[filled]
+    sums = np.bincount(bins, weight, minlength=len(edges) - 1)
+    binned = sums[filled] / counts[filled]
     centres = ((edges[:-1] + edges[1:]) / 2)[filled]
 
     figure, axes = figures.new_figure()
     axes.axhline(1, color=GREY, linewidth=1.1, linestyle=DASHES, label="mean weight")
-    if len(binned) > 1:
-        for i, curve in enumerate(binned):
-            label = figures.SEED_LABEL if i == 0 else None
-            axes.plot(centres, curve, color=BLUE, label=label, **figures.SEED_STYLE)
-    label = f"mean over {edges[1]:,.0f}-step bins" + (" and seeds" if len(binned) > 1 else "")
-    figures.draw_line(axes, centres, binned.mean(axis=0), label)
+    figures.draw_line(axes, centres, binned, f"mean over {edges[1]:,.0f}-step bins")
     axes.set_xlim(edges[-1], 0)
     axes.set_ylim(0, 1.08 * max(1.0, binned.max()))
     axes.set_title(title)

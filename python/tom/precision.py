@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tom.ops import Precision
+from tom.names import Precision
 from tom.settings import ConfigError
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,9 +13,7 @@ from tom.dynamics import DynamicsEnsemble
 from tom.rows import RowLayout
 from tom.state import State
 from tom.streams import RandomStreams
-
-TerminationRule = Callable[[Tensor], Tensor]
-"""Booleans [n] for observations [n, O]: the task's own rule, or the user's."""
+from tom.termination import TerminationRule
 
 
 def rollout_length(config: RolloutConfig, step: int) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tom.durable import replacing
 from tom.settings import (
     ConfigError,
     Settings,
@@ -204,14 +205,10 @@ def _show(value: Any) -> str:
 
 
 def _write(file: Path, config: Settings) -> None:
-    """Replace `file` in one step, so that a crash leaves the old text or the new one."""
-    temporary = file.with_suffix(".tmp")
+    """Replace `file` by the configuration as JSON."""
     saved = to_dict(override(config, {"run_dir": str(file.parent)}))
-    with temporary.open("w") as out:
+    with replacing(file) as out:
         out.write(json.dumps(saved, indent=2) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(file)
 
 
 def _lock(path: Path) -> None:

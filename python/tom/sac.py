@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tom.config import SACConfig
 from tom.graphs import StepGraphs
+from tom.names import Precision
 from tom.native_steps import sac_updates
 from tom.networks import Adam, StackedMLP
-from tom.ops import Precision
 from tom.rows import RowLayout
 from tom.state import State
 from tom.streams import RandomStreams

@@ -50,8 +50,8 @@ def find_run(path: Path, given: str, env: str | None = None, seed: int | None = 
     if env is not None and not find_task(env).same_as(find_task(config.env)):
         raise ConfigError(f"{given}, a run of {config.env}, {allowed} for {env}")
     seed, last = config.seed if seed is None else seed, config.seed + config.seeds - 1
-    if not config.seed <= seed <= last:
-        raise ConfigError(f"seed: given {seed}, allowed are {config.seed} to {last} in {path}")
+    if type(seed) is not int or not config.seed <= seed <= last:
+        raise ConfigError(f"seed: given {seed!r}, allowed are {config.seed} to {last} in {path}")
     if found is None:
         raise ConfigError(f"{given}, which has no checkpoint yet, {allowed} with one")
     step, files = found

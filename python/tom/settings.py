@@ -143,8 +143,9 @@ def validate(config: Settings) -> None:
 
 def _check_leaf(name: str, hint: Any, bounds: Mapping[str, Any], value: Any) -> None:
     if name.endswith("hidden"):
-        if not value or any(type(width) is not int or width < 1 for width in value):
-            raise ConfigError(f"{name}: given {value}, allowed are widths of at least 1")
+        widths = value if isinstance(value, tuple | list) else ()
+        if not widths or any(type(width) is not int or width < 1 for width in widths):
+            raise ConfigError(f"{name}: given {value!r}, allowed are widths of at least 1")
     elif bounds:
         low, high = bounds["low"], bounds["high"]
         above, below = bounds["open_low"], bounds["open_high"]
@@ -159,6 +160,8 @@ def _check_leaf(name: str, hint: Any, bounds: Mapping[str, Any], value: Any) -> 
             raise ConfigError(f"{name}: given {value}, allowed is a finite number")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name}: given {value}, allowed is a finite number")
+    elif hint == float | None and not isinstance(value, int | float | None):
+        raise ConfigError(f"{name}: given {value!r}, allowed is a number or None")
     elif isinstance(hint, type) and not isinstance(value, hint):
         raise ConfigError(f"{name}: given {value!r}, allowed is a {hint.__name__}")
 

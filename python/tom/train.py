@@ -16,8 +16,9 @@ from tom.config import Config
 from tom.console import make_console
 from tom.evaluation import LONGEST_EPISODE
 from tom.experiment import Experiment
-from tom.interrupt import Interrupt, one_line
+from tom.interrupt import Interrupt
 from tom.logger import Logger
+from tom.one_line import endings, refusals
 from tom.plots import plot_returns, plot_weight_age
 from tom.policy_batches import policy_batches
 from tom.process import keep_freed_memory
@@ -26,7 +27,7 @@ from tom.run_folder import RunFolder
 from tom.tasks import defaults
 from tom.training_error import TrainingError, writing
 from tom.user_code import see_current_folder
-from tom.weighting import defensive_mixture, weight_metrics
+from tom.weighting import defensive_mixture, effective_sample_size, weight_metrics
 
 
 def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt) -> None:
@@ -50,8 +51,10 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
                     replays, run.initial_states.sample, policy.act
                 )
                 log.record_all(of_weights)
-                log.record_all(weight_metrics(weights, replays.ages(), config.discriminator))
+                current_rows = config.discriminator.current_rows
+                log.record_all(weight_metrics(weights, replays.ages(), current_rows))
                 weights = defensive_mixture(weights, run.weighting.uniform_share)
+                log.record_all({"tom/ess_drawn": effective_sample_size(weights)})
             with log.phase("dynamics"):  # maximum likelihood on minibatches drawn by weight
                 log.record_all(run.dynamics.fit(replays, weights))
             with log.phase("rollouts"):  # k model steps from states drawn by weight
@@ -88,7 +91,7 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; what ends it before its time, such as a second Ctrl-C, does so in a line."""
-    with one_line():
+    with endings():
         see_current_folder()
         run(argv)
 
@@ -98,10 +101,8 @@ def run(argv: Sequence[str] | None = None) -> None:
     config = cli.parse(argv)
     keep_freed_memory()
     console = make_console()
-    try:
+    with refusals():
         parts, folder, log = open_run(config, console)
-    except ValueError as error:
-        cli.fail(str(error))
     cli.print_config(config, console, defaults(config.env))
     command = ["python", "-m", "tom.train", *(sys.argv[1:] if argv is None else argv)]
     finish_run(parts, folder, log, console, shlex.join(command))

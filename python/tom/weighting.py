@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tom.batching import in_chunks
-from tom.config import Config, DiscriminatorConfig
+from tom.config import Config
 from tom.discriminator import Discriminator
 from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ, Policy
@@ -199,7 +199,7 @@ def make_weighting(
     layout: RowLayout, config: Config, seeds: list[int], device: torch.device
 ) -> Weighting:
     """The configured algorithm's weighting: the one place where the algorithms part."""
-    if config.algorithm == "mbpo":
+    if config.algorithm in ("mbpo", "sac"):  # plain SAC asks for none
         return UniformWeighting()
     if config.algorithm == "pmac":
         return RecencyWeighting(config.weights.decay, config.exploration_steps)
@@ -217,21 +217,26 @@ def defensive_mixture(weights: Tensor, share: float) -> Tensor:
     return (1 - share) * weights / weights.mean(1, keepdim=True) + share
 
 
-def weight_metrics(weights: Tensor, ages: Tensor, config: DiscriminatorConfig) -> dict[str, Tensor]:
+def effective_sample_size(weights: Tensor) -> Tensor:
+    """(Σw)²/Σw² [S] of weights [S, N], between 1 and N."""
+    return weights.double().sum(1).square() / weights.double().square().sum(1)
+
+
+def weight_metrics(weights: Tensor, ages: Tensor, current_rows: int) -> dict[str, Tensor]:
     """What the weights look like, whoever computed them; each [S].
 
     Args:
-        weights: [S, N].
+        weights: [S, N], before any uniform share.
         ages: [S, N], 0 for the newest row.
-        config: says how many of the newest rows, `current_rows`, count as the current policy's.
+        current_rows: how many of the newest rows count as the current policy's.
 
     Returns:
-        `tom/ess` = (Σw)²/Σw², between 1 and N; `tom/weight_mean` over all rows;
+        `tom/ess`, their effective sample size; `tom/weight_mean` over all rows;
         `tom/weight_newest` and `tom/weight_rest`, means over the newest `current_rows`
         and over all others; `tom/weight_oldest`, mean over the oldest `current_rows`;
         `tom/zero_fraction`; `tom/weight_p99`, the 99th percentile.
     """
-    weights, current_rows = weights.double(), config.current_rows
+    weights = weights.double()
     newest = (ages < current_rows).double()
     oldest = (ages >= ages.amax(1, keepdim=True) + 1 - current_rows).double()
 
@@ -240,7 +245,7 @@ def weight_metrics(weights: Tensor, ages: Tensor, config: DiscriminatorConfig) -
 
     rank = max(1, int(0.99 * weights.shape[1]))
     return {
-        "tom/ess": weights.sum(1).square() / weights.square().sum(1),
+        "tom/ess": effective_sample_size(weights),
         "tom/weight_mean": weights.mean(1),
         "tom/weight_newest": mean_over(newest),
         "tom/weight_rest": mean_over(1 - newest),

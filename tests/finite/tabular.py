@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from conftest import CPU
 from finite.mdp import MDP, Array, occupancy, random_mdp, random_policy
+from helpers import CPU
 from tom.divergences import Divergence
 from tom.dual_q import DualQ, Policy
 from tom.replays import Replays

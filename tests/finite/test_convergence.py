@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import CPU, streams
 from finite.flow import End, problem, solve
 from finite.mdp import Array, total_variation
 from finite.tabular import World, make_world, q_table, ratio_of, sampler
+from helpers import CPU, streams
 from tom.config import Config, DiscriminatorConfig, DualQConfig, override
 from tom.discriminator import Discriminator
 from tom.divergences import DIVERGENCES

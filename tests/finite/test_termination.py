@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import streams
 from finite.flow import End, problem, solve
 from finite.mdp import (
     MDP,
@@ -23,6 +22,7 @@ from finite.mdp import (
     total_variation,
 )
 from finite.tabular import make_world, q_table, ratio_of, sampler
+from helpers import streams
 from tom.config import DualQConfig
 from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ

@@ -1,0 +1,43 @@
+"""How every command ends before its time: in one line on stderr, without a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from tom.training_error import TrainingError
+
+
+def fail(message: str) -> NoReturn:
+    """End the program with `error: message` and exit status 2, as for a wrong command line."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Around what reads and checks what the user gave: a ValueError is the sentence against it.
+
+    Not around what runs afterwards, where a ValueError is a mistake whose traceback is wanted.
+    """
+    try:
+        yield
+    except ValueError as error:
+        fail(str(error))
+
+
+@contextmanager
+def endings() -> Iterator[None]:
+    """Around a whole command: `KeyboardInterrupt` has a shell's exit status for it, 130, and
+    `TrainingError` 1.
+    """
+    try:
+        yield
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from what is saved", file=sys.stderr)
+        raise SystemExit(130) from None
