@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import runpy
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,11 @@ import pytest
 import torch
 from rich.console import Console
 
+import tom
 from tom import cli
 from tom.config import Config, ConfigError
 from tom.devices import check_device
+from tom.run_folder import RunFolder
 from tom.settings import types
 from tom.tasks import defaults
 from tom.user_code import see_current_folder
@@ -65,6 +68,7 @@ def test_command_line_wins_over_preset_over_task_over_defaults() -> None:
         ("--env my.tasks:Reach-v0", "runs/my.tasks-Reach-v0-tom-seed0"),
         ("--preset debug", "runs/hopper-tom-seed0-debug"),
         ("--preset paper", "runs/hopper-tom-seed0-paper"),
+        ("--env ant --env-args contact_cost_weight=0", "runs/ant-contact_cost_weight-0-tom-seed0"),
     ],
 )
 def test_default_run_dir(argv: str, folder: str) -> None:
@@ -78,6 +82,17 @@ def test_default_run_dir(argv: str, folder: str) -> None:
         ("--sac.batch-siz 3", "--sac.batch-siz: no such setting; did you mean --sac.batch-size?"),
         ("--tau 0.1", "--tau: no such setting; did you mean --sac.tau?"),
         ("--patienc 3", "--patienc: no such setting; did you mean --dynamics.patience?"),
+        (
+            "--lr 1",
+            "--lr: no such setting; did you mean --sac.learning-rate or --dynamics.learning-rate?",
+        ),
+        ("--dual-q.lr 1", "--dual-q.lr: no such setting; did you mean --dual-q.learning-rate?"),
+        ("--gamma 1", "--gamma: no such setting; did you mean --discount?"),
+        (
+            "--env-args a=1 a=2",
+            "env_args: given 'a=2', allowed are NAME=VALUE, such as contact_cost_weight=0, with "
+            "each name once",
+        ),
         ("--xyzzy 3", "--xyzzy: no such setting; --help lists them all"),
         ("-x", "-x: no such setting; --help lists them all"),
         ("ant", "ant: given without the name of its setting, allowed is --env ant"),
@@ -160,6 +175,32 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
     docs = [doc for kind in (Config, *groups) for doc in cli.field_docs(kind).values()]
     assert len(docs) == len(types(Config))
     assert [doc for doc in docs if doc not in words] == []
+
+
+def test_a_runs_own_settings_are_the_defaults_in_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--env", "ant", "--seeds", "2", "--sac.hidden", "64", "64", "--preset", "debug"]
+    first = cli.parse([*argv, "--run-dir", str(tmp_path)])
+    RunFolder.open(first)
+    assert cli.parse(["--run-dir", str(tmp_path)]) == first
+    assert cli.parse(["--run-dir", str(tmp_path), "--env", "ant"]) == first
+    longer = cli.parse(["--run-dir", str(tmp_path), "--steps", "700"])
+    assert longer == dataclasses.replace(first, steps=700)
+    # Another task or a preset has its own, and the folder will not fit.
+    other = cli.parse(["--run-dir", str(tmp_path), "--env", "hopper"])
+    assert other == dataclasses.replace(defaults("hopper"), run_dir=str(tmp_path))
+    assert cli.parse(["--run-dir", str(tmp_path), "--preset", "debug"]).env == "hopper"
+    (tmp_path / "config.json").write_text("{")
+    assert "config.json is damaged" in error_of(capsys, "--run-dir", str(tmp_path))
+
+
+def test_the_commands_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        cli.parse(["--version"])
+    assert not ending.value.code and capsys.readouterr().out == f"tom {tom.__version__}\n"
+    runpy.run_module("tom", run_name="__main__")
+    assert "python -m tom.train " in capsys.readouterr().out
 
 
 def test_printed_configuration_names_everything_and_marks_changes() -> None:

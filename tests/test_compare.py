@@ -129,6 +129,30 @@ def test_two_names_of_one_task_are_one_task() -> None:
     compare.main(["a", "b"])
 
 
+def test_the_figure_needs_no_common_step(
+    figure: list[Figure], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run("a", {0: ramp(3, 1.0)})
+    make_run("later", {1: {1500: 1.0}})
+    compare.main(["a", "x=later"])
+    assert {"TOM, 1 seed", "x, 1 seed"} <= set(drawn(figure[0]))
+    assert "no table: the labels were evaluated at no common step" in capsys.readouterr().out
+
+
+def test_many_labels_have_no_line_for_each_seed(figure: list[Figure]) -> None:
+    for i in range(4):
+        make_run(f"run{i}", {0: ramp(3, 1.0 + i), 1: ramp(3, 2.0 + i)})
+    compare.main([f"{i}=run{i}" for i in range(4)])
+    assert len(figure[0].axes[0].lines) == 4
+    assert "each seed" not in drawn(figure[0])
+
+
+def test_runs_with_other_arguments_are_of_another_task(capsys: pytest.CaptureFixture[str]) -> None:
+    make_run("a", {0: ramp(3, 1.0)})
+    make_run("b", {1: ramp(3, 1.0)}, env_args=["frame_skip=5"])
+    refused(capsys, ["a", "b"], "given a of hopper and b of hopper frame_skip=5")
+
+
 def test_runs_that_do_not_fit_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     make_run("a", {0: ramp(3, 1.0)})
     make_run("ant", {0: ramp(3, 1.0)}, env="ant")
@@ -140,7 +164,6 @@ def test_runs_that_do_not_fit_are_refused(capsys: pytest.CaptureFixture[str]) ->
     )
     refused(capsys, ["a", "again"], "seed 0 of TOM twice", "in again", "once per label")
     refused(capsys, ["a", "later"], "TOM, whose seeds were evaluated at no common step")
-    refused(capsys, ["a", "x=later"], "TOM and x, which were evaluated at no common step")
     refused(capsys, ["a", "early"], "given early, which has no evaluation yet", "allowed is")
     refused(capsys, ["a", "gone"], "given gone, which holds no run", "allowed is a run folder")
     refused(capsys, ["=a"], "given =a", "allowed are FOLDER and LABEL=FOLDER")

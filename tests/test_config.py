@@ -54,6 +54,15 @@ def test_a_task_is_the_same_under_every_name() -> None:
         assert not find_task(name).same_as(find_task("points:My/Point-v0"))
 
 
+def test_arguments_of_a_task_join_those_of_its_short_name() -> None:
+    args = ("contact_cost_weight=0", "healthy_z_range=(0.3, 1)", "main_body=torso")
+    kwargs = {"contact_cost_weight": 0, "healthy_z_range": (0.3, 1), "main_body": "torso"}
+    ant = find_task("ant", args)
+    assert ant.kwargs == {"include_cfrc_ext_in_observation": False, **kwargs}
+    assert not ant.same_as(find_task("ant"))
+    assert ant.same_as(find_task("Ant-v5", ("include_cfrc_ext_in_observation=False", *args)))
+
+
 def test_json_round_trip() -> None:
     config = defaults("humanoid", "debug")
     assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
@@ -80,6 +89,10 @@ def test_walk_and_types_name_the_same_leaves() -> None:
         ({"sac.hidden": (64, 0)}, "sac.hidden: given (64, 0), allowed are widths of at least 1"),
         ({"sac.hidden": (64, 8.0)}, "sac.hidden: given (64, 8.0), allowed are widths"),
         ({"algorithm": "ppo"}, "algorithm: given 'ppo', allowed are tom, mbpo, pmac"),
+        ({"sac.hidden": 256}, "sac.hidden: given 256, allowed are widths of at least 1"),
+        ({"sac.target_entropy": "x"}, "sac.target_entropy: given 'x', allowed is a number or None"),
+        ({"env_args": ("x",)}, "env_args: given 'x', allowed are NAME=VALUE"),
+        ({"threads": 50_000}, "threads: given 50000, allowed is a whole number of at least 0 and"),
         ({"dual_q.conjugate": "x"}, "dual_q.conjugate: given 'x', allowed are exact, quadratic"),
         ({"env": ""}, "env: given '', allowed is a short task name or a Gymnasium id"),
         ({"env": 3}, "env: given 3, allowed is a str"),

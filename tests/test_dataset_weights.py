@@ -87,6 +87,17 @@ def test_a_policy_that_does_not_act() -> None:
     assert "given actions ndarray" in error_of(ValueError, acting=lambda states: states.numpy())
 
 
+def test_settings_that_the_weights_do_not_read_need_not_fit() -> None:
+    settings = replace(tom.Config(), steps=10, algorithm="mbpo")
+    small = replace(
+        settings,
+        discriminator=replace(settings.discriminator, hidden=(4,), steps=1),
+        dual_q=replace(settings.dual_q, hidden=(4,), steps=1),
+    )
+    weights, _ = tom.dataset_weights(DATASET, LAYOUT, policy, CURRENT, small)
+    assert weights.shape == (20,)
+
+
 def test_every_initial_state_counts() -> None:
     """Also those beyond what a training run remembers: the sample's mean is that of all."""
     settings = tom.Config()

@@ -97,6 +97,16 @@ def test_long_labels_stay_inside_the_figure() -> None:
     assert axes.get_window_extent().height > 0.5 * figures.SIZE_INCHES[1] * figure.dpi
 
 
+def test_long_titles_stay_inside_the_figure() -> None:
+    figure, axes = figures.new_figure()
+    figures.set_title(
+        axes, "my.package.environments:Point-v0: weights for a policy of return 9,360"
+    )
+    figure.canvas.draw()
+    box = axes.title.get_window_extent()
+    assert box.x0 > 0 and box.x1 < figure.bbox.width and box.y1 < figure.bbox.height
+
+
 def test_returns_of_one_seed(tmp_path: Path, figure: list[Figure]) -> None:
     plots.plot_returns(run_with(tmp_path, np.array([[1.0, 0.0]])))
     drawn = lines(figure[0])

@@ -16,7 +16,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from helpers import assert_refused, interrupt_at
-from tom import cli, metrics
+from tom import cli, load_agent, metrics
+from tom.plots import plot_returns
+from tom.returns import evaluations
 from tom.train import main, open_run
 
 needs_bfloat16 = pytest.mark.skipif(
@@ -129,6 +131,53 @@ def test_a_run_that_diverges_ends_in_one_sentence(
     error = capsys.readouterr().err
     assert ending.value.code == 1
     assert error.startswith("error: step ") and "diverged" in error and error.count("\n") == 1
+
+
+def test_the_learning_curve_is_drawn_while_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    draw = plot_returns
+
+    def count(run: Path) -> Path:
+        steps = evaluations(metrics.read(run / "metrics.csv"))[0]
+        drawn.append(max(steps))
+        return draw(run)
+
+    monkeypatch.setattr("tom.live_curve.plot_returns", count)
+    monkeypatch.setattr("tom.live_curve.SECONDS", 0.0)
+    _run(tmp_path / "often")
+    assert drawn == [200, 400, 600, 600]
+    drawn.clear()
+    monkeypatch.setattr("tom.live_curve.SECONDS", 60.0)
+    _run(tmp_path / "seldom")
+    assert drawn == [200, 600]
+
+
+def test_a_folder_with_brackets_is_named_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _run(tmp_path / "a [lr=3e-4] [/b]", steps=250)
+    out = capsys.readouterr().out
+    assert f"the learning curve is {folder}/plots/returns.png" in out
+    assert f"metrics, checkpoints and plots are in {folder}" in out
+
+
+def test_want_of_memory_ends_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        _run(tmp_path / "run", "--rollout.starts", str(10**12))
+    assert ending.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: the memory does not suffice") and error.count("\n") == 1
+
+
+def test_a_run_keeps_the_arguments_of_its_task(tmp_path: Path) -> None:
+    arguments = ["--algorithm", "mbpo", "--env-args", "healthy_reward=0", "frame_skip=2"]
+    folder = _run(tmp_path / "run", *arguments, steps=250)
+    with load_agent(folder).make_env() as env:
+        assert env.unwrapped.frame_skip == 2 and env.unwrapped._healthy_reward == 0
+    main(["--run-dir", str(folder), "--steps", "300"])
+    assert {int(row["step"]) for row in _rows(folder)} == {100, 200, 250, 300}
 
 
 def test_a_finished_run_is_not_written_again(

@@ -43,7 +43,7 @@ class Agent:
 
     def make_env(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
         """The run's task as Gymnasium makes it, such as with `render_mode="human"`."""
-        task = find_task(self.config.env)
+        task = find_task(self.config.env, self.config.env_args)
         return gymnasium.make(task.id, **{**task.kwargs, **kwargs})
 
     def act(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
+import importlib.metadata
 import inspect
 import re
 import sys
@@ -17,8 +17,8 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from types import NoneType
-from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, cast, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -33,9 +33,11 @@ from tyro.constructors import (
 
 from tom.config import Config
 from tom.devices import check_device
+from tom.flags import read_flags
 from tom.one_line import refusals
-from tom.settings import ConfigError, Settings, SettingsT, override, types, validate, walk
-from tom.tasks import TASKS, Preset, defaults
+from tom.run_folder import read_config
+from tom.settings import Settings, SettingsT, override, validate, walk
+from tom.tasks import Preset, defaults
 
 PROGRAM = "python -m tom.train"
 DESCRIPTION = f"""\
@@ -58,6 +60,9 @@ class Arguments:
 
 def parse(argv: Sequence[str] | None = None) -> Config:
     """Read the command line; order of precedence: defaults < task < preset < command line.
+
+    Where `--run-dir` holds a run, its settings stand for the first three, unless a preset or
+    another task is given.
 
     Args:
         argv: arguments without the program's name; by default those of this process.
@@ -95,12 +100,15 @@ def read(
         SystemExit: as :func:`parse`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    if argv == ["--version"]:
+        print(f"tom {importlib.metadata.version('tom-rl')}")
+        raise SystemExit
     helping = any(a in ("-h", "--help") or a.startswith("--tyro-") for a in argv)
     with refusals():
         kind = get_type_hints(arguments)["config"]
-        given = _read(argv, kind, strict=not helping)
+        given = read_flags(argv, kind, strict=not helping)
         preset: Preset = given.get("preset", "default")
-        default = defaults(given.get("env", kind.env), preset)
+        default = _saved_settings(given, kind) or defaults(given.get("env", kind.env), preset)
         typed = tyro.cli(
             arguments,
             prog=program,
@@ -115,12 +123,29 @@ def read(
     return config, preset
 
 
+def _saved_settings(given: Mapping[str, Any], kind: type[SettingsT]) -> SettingsT | None:
+    """Those of the run in the folder that is `given`; None for a new run or one of another task.
+
+    Raises:
+        ConfigError: they cannot be read.
+    """
+    file = Path(given.get("run_dir") or "").expanduser() / "config.json"
+    if "run_dir" not in given or "preset" in given or not file.is_file():
+        return None
+    saved = read_config(file, kind)
+    return saved if given.get("env", saved.env) == saved.env else None
+
+
 def default_run_dir(config: Config, preset: Preset = "default") -> str:
-    """`runs/ENV-ALGORITHM-seedK`, `seedKtoL` for several; a preset has folders of its own."""
+    """`runs/ENV-ALGORITHM-seedK`, `seedKtoL` for several; a preset has folders of its own.
+
+    Arguments of the task stand behind its name.
+    """
     seeds = f"{config.seed}"
     if config.seeds > 1:
         seeds += f"to{config.seed + config.seeds - 1}"
-    return run_dir_named(f"{config.env}-{config.algorithm}-seed{seeds}", preset)
+    task = "-".join([config.env, *config.env_args])
+    return run_dir_named(f"{task}-{config.algorithm}-seed{seeds}", preset)
 
 
 def run_dir_named(name: str, preset: Preset) -> str:
@@ -190,104 +215,5 @@ def _leaves(config: Settings) -> Iterable[tuple[str, Any]]:
 
 def _show(value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or "none"
     return "auto" if value is None else str(value) or "''"
-
-
-def _read(argv: Sequence[str], kind: type[Settings], *, strict: bool) -> dict[str, Any]:
-    """Dotted name → value (the last word of it) of every flag in `argv`.
-
-    Raises:
-        ConfigError: if `strict`, the first word that tyro would not understand.
-    """
-    hints: dict[str, Any] = {"preset": Preset, **types(kind)}
-    found: dict[str, Any] = {}
-    position = 0
-    while position < len(argv):
-        flag, equals, attached = argv[position].partition("=")
-        position += 1
-        words = [attached] if equals else []
-        while not equals and position < len(argv) and not _is_flag(argv[position]):
-            words.append(argv[position])
-            position += 1
-        name = _name(flag, hints)
-        if name in hints and words:
-            found[name] = words[-1]
-        if strict:
-            _check_words(flag, name, words, hints)
-    if found.get("preset", "default") not in get_args(Preset):
-        found["preset"] = "default"
-    return found
-
-
-def _is_flag(word: str) -> bool:
-    """A word that begins with a dash and is no negative number (`-5`, `-.5`, `-inf`)."""
-    return re.match(r"-(?!\d|\.\d|inf|nan)", word, re.IGNORECASE) is not None
-
-
-def _name(flag: str, hints: Mapping[str, Any]) -> str:
-    """The dotted name that a flag sets: `--dual-q.l2` → `dual_q.l2`; `x.no_y` → `x.y` if bool."""
-    name = flag.removeprefix("--").replace("-", "_") if flag.startswith("--") else ""
-    positive = re.sub(r"(^|\.)no_(\w+)$", r"\1\2", name)
-    return positive if hints.get(positive) is bool else name
-
-
-def _check_words(flag: str, name: str, words: Sequence[str], hints: Mapping[str, Any]) -> None:
-    if name not in hints:
-        if not _is_flag(flag):
-            mend = f"--env {flag}" if flag in TASKS else "--NAME VALUE"
-            raise ConfigError(f"{flag}: given without the name of its setting, allowed is {mend}")
-        raise ConfigError(f"{flag}: no such setting{_suggest(name, hints)}")
-    hint = hints[name]
-    if hint is bool:
-        if words:
-            off = re.sub(r"(\w+)$", r"no_\1", name).replace("_", "-")
-            on = name.replace("_", "-")
-            raise ConfigError(f"{name}: given {words[0]!r}, allowed is --{on} or --{off}, no value")
-        return
-    allowed, fits = _grammar(hint)
-    for word in words:
-        if not fits(word):
-            raise ConfigError(f"{name}: given {word!r}, allowed {allowed}")
-    if get_origin(hint) is not tuple and len(words) != 1:
-        what = " ".join(words) if words else "nothing"
-        one = re.sub(r"^(is an?\b|are\b)", lambda m: "is one" + " of" * (m[0] == "are"), allowed)
-        raise ConfigError(f"{name}: given {what}, allowed {one}")
-
-
-def _grammar(hint: Any) -> tuple[str, Any]:
-    """What a setting of this type allows, in words and as a predicate on one word."""
-    if get_origin(hint) is Literal:
-        choices = get_args(hint)
-        return f"are {', '.join(choices)}", choices.__contains__
-    if get_origin(hint) is tuple:
-        return "are whole numbers such as 256 256", lambda word: _converts(int, word)
-    if hint is int:
-        return "is a whole number in digits", lambda word: _converts(int, word)
-    if hint is float:
-        return "is a number", lambda word: _converts(float, word)
-    if NoneType in get_args(hint):
-        return "is a number or None", lambda word: word == "None" or _converts(float, word)
-    return "is one word", lambda word: True
-
-
-def _converts(kind: type, word: str) -> bool:
-    try:
-        kind(word)
-    except ValueError:
-        return False
-    return True
-
-
-def _suggest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean --x or --y?` for settings of the same last part, or of a similar name."""
-    leaf = name.rpartition(".")[2]
-    close = [known for known in names if known.rpartition(".")[2] == leaf]
-    close = close or difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    if not close:
-        leaves = {known.rpartition(".")[2]: known for known in names}
-        close = [leaves[m] for m in difflib.get_close_matches(leaf, list(leaves), n=2, cutoff=0.75)]
-    if not close:
-        return "; --help lists them all"
-    flags = ["--" + known.replace("_", "-") for known in close]
-    return f"; did you mean {', '.join(flags[:-1])}{' or ' if flags[:-1] else ''}{flags[-1]}?"

@@ -16,13 +16,12 @@ from rich.text import Text
 
 from tom import figures
 from tom.config import Config
-from tom.console import make_console
+from tom.console import make_console, say
 from tom.figures import ALGORITHM_COLOURS, GREY, PALETTE, FloatArray
 from tom.one_line import endings, refusals
 from tom.one_line_parser import OneLineParser
 from tom.returns import Curve, RunReturns, on_common_steps, read_returns
 from tom.settings import ConfigError
-from tom.tasks import find_task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +31,7 @@ DESCRIPTION = f"""\
 Draw evaluation return against environment steps for runs of one task, and print their means.
 Runs with the same label are pooled, all their seeds; the label is the algorithm's name, or the one
 that is given. Shown are the mean over a label's seeds, its 95 % confidence interval (Student's t)
-and each seed, on the steps at which all seeds of the label were evaluated.
+and, of up to three labels, each seed, on the steps at which all seeds of a label were evaluated.
 
 $ {PROGRAM} runs/hopper-tom-seed0to2 runs/hopper-mbpo-seed0to2
 $ {PROGRAM} runs/hopper-tom-seed0 "TOM, kl=runs/kl-seed0" "TOM, kl=runs/kl-seed1\""""
@@ -41,6 +40,7 @@ $ {PROGRAM} runs/hopper-tom-seed0 "TOM, kl=runs/kl-seed0" "TOM, kl=runs/kl-seed1
 # fast it happens.
 INCIDENTAL = frozenset({*Config().free, "env", "seed", "seeds", "steps", "device"})
 QUARTERS = 4
+CLEAR = 3  # labels beside which a line for each seed can still be told apart
 KINDS = (".png", ".pdf", ".svg")
 
 
@@ -99,12 +99,16 @@ def compare(argv: Sequence[str] | None = None) -> None:
         groups = read_groups(arguments.runs)
         steps = shared_steps(groups)
         path = plot_comparison(arguments.output, groups)
-    console.print(comparison_table(groups, steps))
+    if steps:
+        say(console, table_title(groups))
+        console.print(comparison_table(groups, steps))
+    else:
+        say(console, "no table: the labels were evaluated at no common step")
     for group in groups:
         if names := group.differences():
             more = f" and {len(names) - 3} more settings" if len(names) > 3 else ""
-            console.print(Text(f"runs of {group.label} differ in {', '.join(names[:3])}{more}"))
-    console.print(f"the figure is in {path}", soft_wrap=True, markup=False, highlight=False)
+            say(console, f"runs of {group.label} differ in {', '.join(names[:3])}{more}")
+    say(console, f"the figure is in {path}")
 
 
 def read_groups(given: Sequence[str]) -> list[Group]:
@@ -123,10 +127,10 @@ def read_groups(given: Sequence[str]) -> list[Group]:
         label, path = _split(argument)
         run = read_returns(path, f"runs: given {path}")
         first = first or run
-        if not find_task(run.env).same_as(find_task(first.env)):
+        if not run.task.same_as(first.task):
             raise ConfigError(
-                f"runs: given {first.path} of {first.env} and {path} of {run.env}, allowed are "
-                f"runs of one task"
+                f"runs: given {first.path} of {first.task_text} and {path} of {run.task_text}, "
+                f"allowed are runs of one task"
             )
         runs.setdefault(label or run.algorithm.upper(), []).append(run)
     if len(runs) > len(PALETTE):
@@ -137,17 +141,19 @@ def read_groups(given: Sequence[str]) -> list[Group]:
 def shared_steps(groups: Sequence[Group]) -> list[int]:
     """The steps of the table: the last one that all groups have, and those nearest its quarters.
 
-    Raises:
-        ConfigError: they have none.
+    None where they have none.
     """
     common = sorted(set.intersection(*(set(group.steps.tolist()) for group in groups)))
     if not common:
-        raise ConfigError(
-            f"runs: given {' and '.join(g.label for g in groups)}, which were evaluated at no "
-            f"common step, allowed are runs that were"
-        )
+        return []
     quarters = [common[-1] * (i + 1) / QUARTERS for i in range(QUARTERS)]
     return sorted({int(min(common, key=lambda step: abs(step - q))) for q in quarters})
+
+
+def table_title(groups: Sequence[Group]) -> str:
+    """What the table's numbers are."""
+    task, quantity = groups[0].runs[0].task_text, _quantity(groups)
+    return f"{task}: {quantity} after … steps, mean ± standard deviation (divisor S) over S seeds"
 
 
 def comparison_table(groups: Sequence[Group], steps: Sequence[int]) -> Table:
@@ -159,8 +165,7 @@ def comparison_table(groups: Sequence[Group], steps: Sequence[int]) -> Table:
         groups: the lines.
         steps: the columns; each group has all of them.
     """
-    table = Table(title=f"{groups[0].runs[0].env}: {_quantity(groups)} after … steps,\n"
-                        f"mean ± standard deviation over seeds")  # fmt: skip
+    table = Table()
     table.add_column("")
     table.add_column("seeds", justify="right")
     for step in steps:
@@ -196,17 +201,20 @@ def plot_comparison(path: Path, groups: Sequence[Group]) -> Path:
     figure, axes = figures.new_figure()
     if path.suffix.lower() not in KINDS:
         raise ConfigError(f"output: given {path}, allowed are files that end in {', '.join(KINDS)}")
+    each = len(groups) <= CLEAR
     for group, colour in zip(groups, _colours(groups), strict=True):
         seeds = len(group.returns)
         # matplotlib reads text between dollars as mathematics.
         label = f"{group.label}, {seeds} seed{'s' if seeds > 1 else ''}".replace("$", r"\$")
-        figures.draw_seeds(axes, group.steps, group.returns, label, colour, explain=False)
+        figures.draw_seeds(
+            axes, group.steps, group.returns, label, colour, explain=False, each=each
+        )
     if any(len(group.returns) > 1 for group in groups):
-        _explain(axes)
+        _explain(axes, each=each)
     last = max(group.steps[-1] for group in groups)
     figures.limit_to_curves(axes, last, [group.returns for group in groups])
     axes.yaxis.set_major_formatter(figures.grouped)
-    axes.set_title(groups[0].runs[0].env)
+    figures.set_title(axes, groups[0].runs[0].task_text)
     axes.set_xlabel("environment steps")
     axes.set_ylabel(_quantity(groups))
     figures.draw_legend(figure, columns=2)
@@ -266,9 +274,10 @@ def _colours(groups: Sequence[Group]) -> list[str]:
     return [found[g.label] if g.label in found else next(free) for g in groups]
 
 
-def _explain(axes: Axes) -> None:
+def _explain(axes: Axes, *, each: bool) -> None:
     """Legend entries, in grey, for what every colour has."""
-    axes.plot([], [], color=GREY, label=figures.SEED_LABEL, **figures.SEED_STYLE)
+    if each:
+        axes.plot([], [], color=GREY, label=figures.SEED_LABEL, **figures.SEED_STYLE)
     # Darker than one band, as bands lie upon each other.
     style = {**figures.BAND_STYLE, "alpha": 0.25}
     axes.fill_between([], [], [], color=GREY, label=figures.BAND_LABEL, **style)

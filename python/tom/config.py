@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tom.env_args import read_env_args
 from tom.names import DivergenceName, Precision
 from tom.settings import ConfigError as ConfigError
 from tom.settings import Settings, bounded
@@ -230,6 +231,9 @@ class Config(Settings):
     env: str = "hopper"
     """Task: hopper, walker2d, halfcheetah, ant, humanoid, inverted_pendulum, or any Gymnasium id
     with Box spaces, as module:id if importing that module registers it."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the task, NAME=VALUE each, such as contact_cost_weight=0 for Ant. They join or
+    replace those of a short name, such as MBPO's shorter observations of ant and humanoid."""
     algorithm: Algorithm = "tom"
     """tom: weights from the dual Q; mbpo: uniform weights; pmac: weights that decay with age; sac:
     no model at all, the policy learns from real rows alone (weights, dynamics and rollout settings
@@ -246,7 +250,7 @@ class Config(Settings):
     cuda_graphs: bool = True
     """On a GPU, record each kind of native training steps once and launch it as one CUDA graph;
     off, every kernel of it is launched by itself. The results are the same."""
-    threads: int = bounded(0, 0)
+    threads: int = bounded(0, 0, 1024)
     """Processor threads for torch and the simulator; 0 takes OMP_NUM_THREADS, or else those this
     process may use, at most 4: networks this small gain nothing from more."""
     precision: Precision = "fp32"
@@ -313,6 +317,7 @@ class Config(Settings):
         """
         if not self.env:
             raise ConfigError("env: given '', allowed is a short task name or a Gymnasium id")
+        read_env_args(self.env_args)
         module, _, function = self.termination.partition(":")
         if self.termination not in ("task", "none") and not (module and function):
             raise ConfigError(

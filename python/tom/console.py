@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -42,5 +43,15 @@ class _StandardOutput:
 
 
 def make_console() -> Console:
-    """A console on the standard output; a run goes on without a word when nobody reads it."""
+    """A console on the standard output; a run goes on without a word when nobody reads it.
+
+    Characters that the output's encoding lacks become question marks.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     return Console(file=cast(IO[str], _StandardOutput()))
+
+
+def say(console: Console, text: str) -> None:
+    """Print text as it is: brackets are no markup, numbers have no colour, lines stay whole."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

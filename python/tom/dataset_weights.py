@@ -13,7 +13,7 @@ from tom.initial_states import InitialStates
 from tom.precision import check_precision
 from tom.replays import Replays
 from tom.rows import RowLayout
-from tom.settings import validate
+from tom.settings import check_values
 from tom.streams import RandomStreams
 from tom.weighting import OccupancyWeighting
 
@@ -61,8 +61,8 @@ def dataset_weights(
 
 
 def _check_config(config: Config) -> None:
-    """Check what the command line would, for any `algorithm`."""
-    validate(config)
+    """Check what the weights depend on, as the command line would."""
+    check_values(config)
     config.check_weights()
     check_device(config.device)
     check_precision(config.precision, torch.device(config.device))

@@ -17,6 +17,7 @@ from torch import Tensor
 from tom.rows import RowLayout
 from tom.saved_run import find_run
 from tom.settings import ConfigError
+from tom.tasks import Task
 
 Array = npt.NDArray[Any]
 
@@ -65,14 +66,14 @@ class Dataset:
         return Dataset(self.rows[index], self.initial_states, self.returns)
 
 
-def load_dataset(name: str, source: str, layout: RowLayout, env: str | None = None) -> Dataset:
+def load_dataset(name: str, source: str, layout: RowLayout, task: Task | None = None) -> Dataset:
     """Read a dataset.
 
     Args:
         name: the setting that names it, for messages.
         source: an HDF5 file, a run folder, or else a Minari dataset id.
         layout: the task's layout.
-        env: the task, which a run folder must be of; left out, it may be of any with that layout.
+        task: the task, which a run folder must be of; left out, it may be of any with that layout.
 
     Raises:
         ConfigError: it cannot be found or read, lacks a part, or is of another task.
@@ -80,7 +81,7 @@ def load_dataset(name: str, source: str, layout: RowLayout, env: str | None = No
     path = Path(source).expanduser()
     given = f"{name}: given {source}"
     if path.is_dir():
-        dataset = _read_run(path, given, env)
+        dataset = _read_run(path, given, task)
     elif path.is_file():
         dataset = _read_hdf5(path, layout, given)
     else:
@@ -189,9 +190,9 @@ def _read_minari(id: str, layout: RowLayout, given: str) -> Dataset:
     return _join(parts, first, layout, given)
 
 
-def _read_run(path: Path, given: str, env: str | None) -> Dataset:
+def _read_run(path: Path, given: str, task: Task | None) -> Dataset:
     """The replay buffer in a run's newest checkpoint."""
-    run = find_run(path, given, env)
+    run = find_run(path, given, task)
     replay, begun = run.state["replays"], run.state["collector"]["initial_states"]
     rows, total = replay["rows"], int(replay["total_appended"])
     # Slots are a ring: once it is full, the oldest row lies where the next one will.

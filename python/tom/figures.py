@@ -41,6 +41,7 @@ STYLE: Any = {
 SIZE_INCHES = (6.0, 3.8)
 ROW_INCHES = 0.19  # of the legend
 LONGEST_LABEL = 76  # characters that fit beside each other
+LONGEST_TITLE = 64
 DOTS_PER_INCH = 200
 DASHES = (0, (5, 2))
 SEED_LABEL = "each seed"
@@ -68,6 +69,11 @@ def new_figure() -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def set_title(axes: Axes, text: str) -> None:
+    """Above the axes, on as many lines as it needs."""
+    axes.set_title(textwrap.fill(text, LONGEST_TITLE))
+
+
 def draw_line(axes: Axes, x: FloatArray, y: FloatArray, label: str, colour: str = BLUE) -> None:
     """The main curve; a few points are marked, so that one alone is seen."""
     marker = "o" if len(x) <= 25 else None
@@ -82,6 +88,7 @@ def draw_seeds(
     colour: str = BLUE,
     *,
     explain: bool = True,
+    each: bool = True,
 ) -> None:
     """The mean over seeds, a thin line per seed and the 95 % confidence interval of the mean.
 
@@ -92,10 +99,11 @@ def draw_seeds(
         label: the mean's place in the legend.
         colour: of all three.
         explain: whether thin lines and interval get places in the legend too.
+        each: whether there are thin lines.
     """
     if len(curves) > 1:
         mean, margin = curves.mean(axis=0), confidence_margin(curves)
-        for i, curve in enumerate(curves):
+        for i, curve in enumerate(curves if each else ()):
             seed_label = SEED_LABEL if explain and i == 0 else None
             axes.plot(steps, curve, color=colour, label=seed_label, **SEED_STYLE)
         band_label = BAND_LABEL if explain else None

@@ -21,7 +21,7 @@ import tyro
 from safetensors.torch import save_file
 
 from tom import checkpoint, cli
-from tom.console import make_console
+from tom.console import make_console, say
 from tom.dataset_weights import dataset_weights
 from tom.datasets import Dataset, load_dataset
 from tom.dual_q import Policy
@@ -85,7 +85,7 @@ def run(argv: Sequence[str] | None = None) -> None:
             return
         source = config.training().run_dir
         with refusals():
-            replay = load_dataset("replay_half", source, task.layout, config.env)
+            replay = load_dataset("replay_half", source, task.layout, task.task)
             policy = policy or task.load_actor("replay_half", source)
 
     if random is None:
@@ -122,7 +122,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Print text as it is."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(self.console, text)
 
 
 def parse(argv: Sequence[str] | None = None) -> OfflineConfig:
@@ -130,14 +130,15 @@ def parse(argv: Sequence[str] | None = None) -> OfflineConfig:
     config, preset = cli.read(argv, Arguments, PROGRAM, DESCRIPTION, defaults)
     if config.run_dir:
         return config
-    name = f"{config.env}-offline-{config.transitions}-seed{config.seed}"
+    task = "-".join([config.env, *config.env_args])
+    name = f"{task}-offline-{config.transitions}-seed{config.seed}"
     return override(config, {"run_dir": cli.run_dir_named(name, preset)})
 
 
 def _read(config: OfflineConfig, name: str, task: OfflineTask) -> Dataset | None:
     """The half that a setting names; None if it is to be made."""
     source: str = getattr(config, name)
-    return load_dataset(name, source, task.layout, config.env) if source else None
+    return load_dataset(name, source, task.layout, task.task) if source else None
 
 
 def _saved_policy(config: OfflineConfig, task: OfflineTask) -> Policy | None:

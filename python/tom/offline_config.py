@@ -14,6 +14,7 @@ from tom.config import (
     EvaluationConfig,
     SACConfig,
 )
+from tom.env_args import read_env_args
 from tom.names import DivergenceName
 from tom.settings import ConfigError, Settings, bounded, override
 from tom.tasks import Preset
@@ -27,6 +28,8 @@ class OfflineConfig(Settings):
     """Task: hopper, walker2d, halfcheetah, ant, humanoid, inverted_pendulum, or any Gymnasium id
     with Box spaces, as module:id if importing that module registers it. The policy of interest
     always acts in it, for the discriminator's rows."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the task, NAME=VALUE each, as of tom.train."""
     transitions: int = bounded(1_000_000, 1)
     """Transitions of each half; the paper has 1M + 1M. Of a file that holds more, so many are taken
     at even distances, so that it is still seen from beginning to end; of one that holds fewer, all
@@ -53,7 +56,7 @@ class OfflineConfig(Settings):
     """cpu, cuda or cuda:N."""
     cuda_graphs: bool = True
     """On a GPU, launch many training steps as one CUDA graph; off, kernel by kernel."""
-    threads: int = bounded(0, 0)
+    threads: int = bounded(0, 0, 1024)
     """Processor threads for torch and the simulator; 0 takes OMP_NUM_THREADS, or else those this
     process may use, at most 4."""
     run_dir: str = ""
@@ -92,6 +95,7 @@ class OfflineConfig(Settings):
         Raises:
             ConfigError: one sentence on the first that does not.
         """
+        read_env_args(self.env_args)
         if not self.replay_half:
             if self.transitions <= self.exploration_steps:
                 raise ConfigError(
@@ -108,6 +112,7 @@ class OfflineConfig(Settings):
             Config(),
             {
                 "env": self.env,
+                "env_args": self.env_args,
                 "algorithm": "sac",
                 "seed": self.seed,
                 "steps": self.transitions,

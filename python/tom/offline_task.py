@@ -24,6 +24,7 @@ class OfflineTask:
     """The configured task.
 
     Attributes:
+        task: which it is.
         layout: the layout of its rows.
 
     Raises:
@@ -32,6 +33,7 @@ class OfflineTask:
 
     def __init__(self, config: OfflineConfig) -> None:
         self.config = config
+        self.task = find_task(config.env, config.env_args)
         self._device = torch.device(config.device)
         self._threads = use_threads(config.threads)
         self._env = make_env(config, config.num_envs, self._threads)
@@ -59,7 +61,7 @@ class OfflineTask:
             return policy(observations.to(self._device).unsqueeze(0))[0].cpu()
 
         count = self.config.discriminator.current_rows
-        longest = environment_spec(find_task(self.config.env).id, TASKS).max_episode_steps or count
+        longest = environment_spec(self.task.id, TASKS).max_episode_steps or count
         num_envs = min(self.config.num_envs, max(1, count // longest))
         env = make_env(self.config, num_envs, self._threads)
         try:
@@ -74,7 +76,7 @@ class OfflineTask:
             ConfigError: no such run, or one of another task.
         """
         path, given = Path(source).expanduser(), f"{name}: given {source}"
-        run, bounds = find_run(path, given, self.config.env), (self._low, self._high)
+        run, bounds = find_run(path, given, self.task), (self._low, self._high)
         return load_policy(run, given, self.layout, *bounds, self._streams()).act
 
     def clone(self, rows: Tensor) -> Policy:

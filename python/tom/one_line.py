@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+import torch
+
 from tom.training_error import TrainingError
 
 
@@ -31,13 +33,28 @@ def refusals() -> Iterator[None]:
 @contextmanager
 def endings() -> Iterator[None]:
     """Around a whole command: `KeyboardInterrupt` has a shell's exit status for it, 130, and
-    `TrainingError` 1.
+    `TrainingError` and want of memory 1.
     """
     try:
         yield
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if not _is_want_of_memory(error):
+            raise
+        print(
+            "error: the memory does not suffice; smaller networks, batches, buffers or rollouts "
+            "need less, and the same command goes on from what is saved",
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped; the same command goes on from what is saved", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    """Torch raises a plain RuntimeError where the processor's memory is full."""
+    full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return full or "can't allocate memory" in str(error)

@@ -6,11 +6,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+
+from tom.console import say
 
 REFRESH_SECONDS = 0.25
 PLAIN_SECONDS = 10.0
@@ -85,7 +88,7 @@ class Progress:
 
     def print(self, line: str) -> None:
         """Print one plain line, above the live line if there is one."""
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(self.console, line)
 
     @property
     def steps_per_second(self) -> float:
@@ -112,8 +115,7 @@ class Progress:
             if step > self._begin:
                 parts.append(f"{_clock(left)} left")
         largest = sorted(phases.items(), key=lambda item: -item[1])[:4]
-        shares = [f"{name} {share:.0%}" for name, share in largest if share >= 0.01]
-        return parts + ([" ".join(shares)] if shares else [])
+        return parts + [f"{name} {share:.0%}" for name, share in largest if share >= 0.01]
 
 
 def _fit(parts: Sequence[str], width: int) -> str:
@@ -132,14 +134,15 @@ def _group(number: int) -> str:
 
 
 def _mean_spread(values: Sequence[float] | None) -> str:
-    """The mean over seeds, with their standard deviation if there are several."""
+    """The mean over seeds, with their standard deviation (divisor S) if there are several."""
     if not values:
         return "-"
-    mean = sum(values) / len(values)
+    mean = fmean(values)
     digits = 0 if abs(mean) >= 100 else 1
+    spread = math.sqrt(fmean((value - mean) ** 2 for value in values))
+    mean = round(mean, digits) + 0.0  # which turns −0 into 0
     if len(values) == 1:
         return f"{mean:.{digits}f}"
-    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
     return f"{mean:.{digits}f} ± {spread:.{digits}f}"
 
 

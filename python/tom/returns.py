@@ -15,6 +15,7 @@ from tom import metrics
 from tom.figures import FloatArray
 from tom.run_folder import ALLOWED_RUN, find_folder
 from tom.settings import ConfigError
+from tom.tasks import Task, find_task
 
 Curve = Mapping[int, float]
 """Step → mean return of the evaluation's episodes."""
@@ -40,6 +41,16 @@ class RunReturns:
     def env(self) -> str:
         """The task."""
         return str(self.config["env"])
+
+    @property
+    def task(self) -> Task:
+        """The task with its arguments."""
+        return find_task(self.env, self.config.get("env_args", ()))
+
+    @property
+    def task_text(self) -> str:
+        """The task with its arguments, for messages."""
+        return " ".join([self.env, *self.config.get("env_args", ())])
 
     @property
     def algorithm(self) -> str:

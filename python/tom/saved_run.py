@@ -16,7 +16,7 @@ from tom.sac import SAC
 from tom.settings import ConfigError
 from tom.state import State, stack_seeds
 from tom.streams import RandomStreams
-from tom.tasks import find_task
+from tom.tasks import Task, find_task
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class SavedRun:
     state: State
 
 
-def find_run(path: Path, given: str, env: str | None = None, seed: int | None = None) -> SavedRun:
+def find_run(path: Path, given: str, task: Task | None = None, seed: int | None = None) -> SavedRun:
     """The run in a folder of `tom.train`, or that in the sub-folder `sac` of one of `tom.offline`.
 
     Args:
         path: the folder.
         given: how messages begin, such as `policy: given runs/x`.
-        env: the task that it must be of; left out, any.
+        task: the task that it must be of; left out, any.
         seed: which of its seeds; left out, the first.
 
     Raises:
@@ -47,8 +47,9 @@ def find_run(path: Path, given: str, env: str | None = None, seed: int | None = 
         found = checkpoint.load(path / "checkpoints")
     except (ConfigError, CheckpointError, OSError) as error:
         raise ConfigError(f"{given}, which cannot be read ({error}), {allowed}") from error
-    if env is not None and not find_task(env).same_as(find_task(config.env)):
-        raise ConfigError(f"{given}, a run of {config.env}, {allowed} for {env}")
+    if task is not None and not task.same_as(find_task(config.env, config.env_args)):
+        theirs = " ".join([config.env, *config.env_args])
+        raise ConfigError(f"{given}, a run of {theirs}, {allowed} for the task of --env")
     seed, last = config.seed if seed is None else seed, config.seed + config.seeds - 1
     if type(seed) is not int or not config.seed <= seed <= last:
         raise ConfigError(f"seed: given {seed!r}, allowed are {config.seed} to {last} in {path}")

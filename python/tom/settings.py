@@ -31,6 +31,10 @@ class Settings:
             """The task."""
 
         @property
+        def env_args(self) -> tuple[str, ...]:
+            """The task's arguments, NAME=VALUE each."""
+
+        @property
         def device(self) -> str:
             """Where the networks are computed."""
 
@@ -130,6 +134,16 @@ def validate(config: Settings) -> None:
     Raises:
         ConfigError: one sentence naming the field, what was given and what is allowed.
     """
+    check_values(config)
+    config.check()
+
+
+def check_values(config: Settings) -> None:
+    """Check every value by itself.
+
+    Raises:
+        ConfigError: as :func:`validate`.
+    """
     hints = types(type(config))
     for name, item, value in walk(config):
         if get_origin(hints[name]) is Literal:
@@ -138,7 +152,6 @@ def validate(config: Settings) -> None:
                 raise ConfigError(f"{name}: given {value!r}, allowed are {', '.join(allowed)}")
         else:
             _check_leaf(name, hints[name], item.metadata, value)
-    config.check()
 
 
 def _check_leaf(name: str, hint: Any, bounds: Mapping[str, Any], value: Any) -> None:

@@ -21,7 +21,7 @@ def make_env(config: Settings, num_envs: int, threads: int) -> TomVectorEnv:
         ConfigError: an action space without bounds.
         ValueError: an environment that does not exist, cannot be made or has no Box spaces.
     """
-    task = find_task(config.env)
+    task = find_task(config.env, config.env_args)
     environment_spec(task.id, TASKS)  # refuses unknown ones in view of the short names
     env = make_vector_env(
         task.id,

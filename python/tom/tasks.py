@@ -7,11 +7,12 @@ pendulum's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tom.config import Config, override
+from tom.env_args import read_env_args
 from tom.environment_ids import without_module
 
 Preset = Literal["default", "paper", "debug"]
@@ -79,9 +80,18 @@ TASKS: Mapping[str, Task] = {
 }
 
 
-def find_task(name: str) -> Task:
-    """The task of a short name, or a plain one for any other Gymnasium id or `module:id`."""
-    return TASKS.get(name, Task(name))
+def find_task(name: str, args: Sequence[str] = ()) -> Task:
+    """The task of a short name, or a plain one for any other Gymnasium id or `module:id`.
+
+    Args:
+        name: the setting `env`.
+        args: the setting `env_args`, which join or replace the task's own.
+
+    Raises:
+        ConfigError: an argument that is not NAME=VALUE.
+    """
+    task = TASKS.get(name, Task(name))
+    return replace(task, kwargs={**task.kwargs, **read_env_args(args)})
 
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {

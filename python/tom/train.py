@@ -13,13 +13,14 @@ from rich.console import Console
 
 from tom import cli
 from tom.config import Config
-from tom.console import make_console
+from tom.console import make_console, say
 from tom.evaluation import LONGEST_EPISODE
 from tom.experiment import Experiment
 from tom.interrupt import Interrupt
+from tom.live_curve import LiveCurve
 from tom.logger import Logger
 from tom.one_line import endings, refusals
-from tom.plots import plot_returns, plot_weight_age
+from tom.plots import plot_weight_age
 from tom.policy_batches import policy_batches
 from tom.process import keep_freed_memory
 from tom.rollouts import rollout_length, rows_kept
@@ -32,7 +33,7 @@ from tom.weighting import defensive_mixture, effective_sample_size, weight_metri
 
 def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt) -> None:
     """Run Algorithm 2 from `run.step` to the last step, or until interrupted."""
-    config, replays, policy = run.config, run.replays, run.sac
+    config, replays, policy, curve = run.config, run.replays, run.sac, LiveCurve(folder.path)
     while run.step < config.steps and not interrupt.requested:
         exploring = run.step < config.exploration_steps
 
@@ -82,6 +83,9 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
                 log.record_all(updated)
             log.record_all(run.collector.metrics())
             log.dump(run.step)
+        if evaluate:
+            with log.phase("plots"):
+                curve.update()
         if run.due(config.checkpoint_interval) and run.step < config.steps:
             with log.phase("checkpoint"):
                 run.save(folder, {"logger": log.state_dict()})
@@ -106,7 +110,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     cli.print_config(config, console, defaults(config.env))
     command = ["python", "-m", "tom.train", *(sys.argv[1:] if argv is None else argv)]
     finish_run(parts, folder, log, console, shlex.join(command))
-    console.print(f"metrics and plots are in {folder.path}", soft_wrap=True)
+    say(console, f"metrics, checkpoints and plots are in {folder.path}")
 
 
 def open_run(config: Config, console: Console) -> tuple[Experiment, RunFolder, Logger]:
@@ -167,14 +171,11 @@ def finish_run(
     with writing("the figures"):
         if run.config.model_based:
             plot_weights(run, folder)
-        plot_returns(folder.path)
+    say(console, f"the learning curve is {LiveCurve(folder.path).draw()}")
     run.close()
     finished = run.step >= run.config.steps
     if not finished:
-        console.print(
-            f"stopped at step {run.step} of {run.config.steps}; resume with: {command}",
-            soft_wrap=True,
-        )
+        say(console, f"stopped at step {run.step} of {run.config.steps}; resume with: {command}")
     if run.config.profile and profile is not None:
         console.print(profile)
     return finished
