@@ -105,7 +105,9 @@ def test_interrupted_training_goes_on_and_ends_with_the_same_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     interrupt_at(monkeypatch, 350)
-    folder = _run(tmp_path / "run")
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit, match="130"):
+        _run(folder)
     output = capsys.readouterr().out.replace("\n", " ")
     assert "stopped at step 350 of 600" in output and "python -m tom.offline --env" in output
     assert not (folder / "bins.csv").exists()

@@ -200,7 +200,9 @@ def test_interrupt_writes_a_checkpoint_and_says_how_to_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt_at(monkeypatch, 250)
-    folder = _run(tmp_path / "run")
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit, match="130"):
+        _run(folder)
     output = capsys.readouterr().out.replace("\n", " ")
     assert (folder / "checkpoints" / "step_00000250").is_dir()
     assert "stopped at step 250 of 600" in output
@@ -265,7 +267,8 @@ def test_an_environment_of_the_current_folder_trains_stops_and_resumes(
 ) -> None:
     interrupt_at(monkeypatch, 250)
     rule = ["--termination", "points:arrived"]
-    main(["--env", "points:My/Point-v0", *rule, *DEBUG, "--steps", "300"])
+    with pytest.raises(SystemExit, match="130"):
+        main(["--env", "points:My/Point-v0", *rule, *DEBUG, "--steps", "300"])
     output = capsys.readouterr().out
     assert "without a time limit" not in output
     command = re.search(r"resume with: python -m tom.train (.*)", output)

@@ -27,7 +27,7 @@ from tom.datasets import Dataset, load_dataset
 from tom.dual_q import Policy
 from tom.offline_config import OfflineConfig, defaults
 from tom.offline_task import OfflineTask
-from tom.one_line import endings, refusals
+from tom.one_line import INTERRUPTED, endings, refusals
 from tom.plots import plot_progression
 from tom.process import keep_freed_memory
 from tom.progression import Progression, progression, progression_table, summary, write_bins
@@ -82,7 +82,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     if replay is None:
         command = shlex.join([*PROGRAM.split(), *(sys.argv[1:] if argv is None else argv)])
         if not _train(config, screen, command):
-            return
+            raise SystemExit(INTERRUPTED)
         source = config.training().run_dir
         with refusals():
             replay = load_dataset("replay_half", source, task.layout, task.task)

@@ -11,6 +11,9 @@ import torch
 
 from tom.training_error import TrainingError
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as a shell's own."""
+
 
 def fail(message: str) -> NoReturn:
     """End the program with `error: message` and exit status 2, as for a wrong command line."""
@@ -32,7 +35,7 @@ def refusals() -> Iterator[None]:
 
 @contextmanager
 def endings() -> Iterator[None]:
-    """Around a whole command: `KeyboardInterrupt` has a shell's exit status for it, 130, and
+    """Around a whole command: `KeyboardInterrupt` has the exit status `INTERRUPTED`, and
     `TrainingError` and want of memory 1.
     """
     try:
@@ -51,7 +54,7 @@ def endings() -> Iterator[None]:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped; the same command goes on from what is saved", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _is_want_of_memory(error: Exception) -> bool:

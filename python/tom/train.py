@@ -19,7 +19,7 @@ from tom.experiment import Experiment
 from tom.interrupt import Interrupt
 from tom.live_curve import LiveCurve
 from tom.logger import Logger
-from tom.one_line import endings, refusals
+from tom.one_line import INTERRUPTED, endings, refusals
 from tom.plots import plot_weight_age
 from tom.policy_batches import policy_batches
 from tom.process import keep_freed_memory
@@ -94,7 +94,11 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command; what ends it before its time, such as a second Ctrl-C, does so in a line."""
+    """The command; what ends it before its time, such as a second Ctrl-C, does so in a line.
+
+    Raises:
+        SystemExit: unless the run has got to its last step, so that a loop of runs ends too.
+    """
     with endings():
         see_current_folder()
         run(argv)
@@ -109,8 +113,10 @@ def run(argv: Sequence[str] | None = None) -> None:
         parts, folder, log = open_run(config, console)
     cli.print_config(config, console, defaults(config.env))
     command = ["python", "-m", "tom.train", *(sys.argv[1:] if argv is None else argv)]
-    finish_run(parts, folder, log, console, shlex.join(command))
+    finished = finish_run(parts, folder, log, console, shlex.join(command))
     say(console, f"metrics, checkpoints and plots are in {folder.path}")
+    if not finished:
+        raise SystemExit(INTERRUPTED)
 
 
 def open_run(config: Config, console: Console) -> tuple[Experiment, RunFolder, Logger]:
