@@ -2,14 +2,20 @@
 # is loaded.
 
 # Which instruction sets the compiler may use by itself: those of -march=native, of the user's
-# CXXFLAGS, or of neither. It says so in its predefined macros.
-separate_arguments(flags NATIVE_COMMAND "${CMAKE_CXX_FLAGS}")
+# CXXFLAGS, or of neither. It says so in its predefined macros. (ARG1 is what follows in a CXX such
+# as "ccache g++".)
+separate_arguments(flags NATIVE_COMMAND "${CMAKE_CXX_COMPILER_ARG1} ${CMAKE_CXX_FLAGS}")
 if(TOM_NATIVE_ARCH)
   list(APPEND flags -march=native)
 endif()
 execute_process(
   COMMAND ${CMAKE_CXX_COMPILER} ${flags} -dM -E -x c++ /dev/null
-  OUTPUT_VARIABLE macros COMMAND_ERROR_IS_FATAL ANY)
+  OUTPUT_VARIABLE macros RESULT_VARIABLE status)
+if(status)
+  message(WARNING "tom: the compiler does not tell its instruction sets, so that nothing will "
+                  "notice at import if the build is carried to another processor.")
+  set(macros "")
+endif()
 string(REGEX MATCHALL "__(AVX|FMA|BMI|LZCNT|MOVBE|GFNI)[0-9A-Z]*__" macros "${macros}")
 list(JOIN macros " " TOM_INSTRUCTION_SETS)
 string(REPLACE "__" "" TOM_INSTRUCTION_SETS "${TOM_INSTRUCTION_SETS}")

@@ -178,7 +178,7 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_runs_own_settings_are_the_defaults_in_its_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["--env", "ant", "--seeds", "2", "--sac.hidden", "64", "64", "--preset", "debug"]
     first = cli.parse([*argv, "--run-dir", str(tmp_path)])
@@ -191,8 +191,12 @@ def test_a_runs_own_settings_are_the_defaults_in_its_folder(
     other = cli.parse(["--run-dir", str(tmp_path), "--env", "hopper"])
     assert other == dataclasses.replace(defaults("hopper"), run_dir=str(tmp_path))
     assert cli.parse(["--run-dir", str(tmp_path), "--preset", "debug"]).env == "hopper"
+    monkeypatch.chdir(tmp_path)  # in which no name is no folder
+    assert cli.parse(["--run-dir", ""]).run_dir == "runs/hopper-tom-seed0"
     (tmp_path / "config.json").write_text("{")
     assert "config.json is damaged" in error_of(capsys, "--run-dir", str(tmp_path))
+    assert "which cannot be read (File name too long)" in error_of(capsys, "--run-dir", 300 * "x")
+    assert "home folder is not known" in error_of(capsys, "--run-dir", "~nobody-here/x")
 
 
 def test_the_commands_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,8 +55,9 @@ def test_a_task_is_the_same_under_every_name() -> None:
 
 
 def test_arguments_of_a_task_join_those_of_its_short_name() -> None:
-    args = ("contact_cost_weight=0", "healthy_z_range=(0.3, 1)", "main_body=torso")
+    args = ("contact_cost_weight=0", "healthy_z_range=(0.3, 1)", "main_body=torso", "a=true")
     kwargs = {"contact_cost_weight": 0, "healthy_z_range": (0.3, 1), "main_body": "torso"}
+    kwargs |= {"a": True}
     ant = find_task("ant", args)
     assert ant.kwargs == {"include_cfrc_ext_in_observation": False, **kwargs}
     assert not ant.same_as(find_task("ant"))
@@ -92,6 +93,9 @@ def test_walk_and_types_name_the_same_leaves() -> None:
         ({"sac.hidden": 256}, "sac.hidden: given 256, allowed are widths of at least 1"),
         ({"sac.target_entropy": "x"}, "sac.target_entropy: given 'x', allowed is a number or None"),
         ({"env_args": ("x",)}, "env_args: given 'x', allowed are NAME=VALUE"),
+        ({"env_args": ("num_envs=3",)}, "env_args: given 'num_envs=3', allowed are arguments of"),
+        ({"env_args": (1,)}, "env_args: given (1,), allowed are words"),
+        ({"env_args": None}, "env_args: given None, allowed are words"),
         ({"threads": 50_000}, "threads: given 50000, allowed is a whole number of at least 0 and"),
         ({"dual_q.conjugate": "x"}, "dual_q.conjugate: given 'x', allowed are exact, quadratic"),
         ({"env": ""}, "env: given '', allowed is a short task name or a Gymnasium id"),

@@ -83,8 +83,9 @@ def test_rows_that_do_not_fit(bad: Tensor, given: str) -> None:
 
 def test_a_policy_that_does_not_act() -> None:
     message = error_of(ValueError, acting=lambda states: states)
-    assert "given actions [1, 1, 2] for observations [1, 1, 2]" in message
+    assert "given actions [1, 5, 2] for observations [1, 5, 2]" in message
     assert "given actions ndarray" in error_of(ValueError, acting=lambda states: states.numpy())
+    assert "not finite" in error_of(ValueError, acting=lambda states: states[..., :1] * torch.nan)
 
 
 def test_settings_that_the_weights_do_not_read_need_not_fit() -> None:
@@ -94,8 +95,14 @@ def test_settings_that_the_weights_do_not_read_need_not_fit() -> None:
         discriminator=replace(settings.discriminator, hidden=(4,), steps=1),
         dual_q=replace(settings.dual_q, hidden=(4,), steps=1),
     )
-    weights, _ = tom.dataset_weights(DATASET, LAYOUT, policy, CURRENT, small)
-    assert weights.shape == (20,)
+    small = replace(small, replay=replace(settings.replay, capacity=5))
+    given = tom.Dataset(DATASET.rows.clone().requires_grad_(), DATASET.initial_states)
+    double = torch.nn.Linear(2, 1).double()
+    for acting in (policy, lambda states: double(states.double())):  # with gradients of its own
+        weights, _ = tom.dataset_weights(
+            given, LAYOUT, acting, CURRENT.clone().requires_grad_(), small
+        )
+        assert weights.shape == (20,) and not weights.requires_grad
 
 
 def test_every_initial_state_counts() -> None:

@@ -9,9 +9,11 @@ import signal
 import threading
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
+from tom.batch_env import BatchEnv
 from tom.replay import ReplayBuffer
 
 
@@ -43,6 +45,20 @@ def test_a_copy_is_a_buffer_of_its_own(duplicate: Callable[[ReplayBuffer], Repla
     assert torch.equal(buffer.draw(100), other.draw(100))
     other.append(torch.zeros(1, 2))
     assert other.total_appended == buffer.total_appended + 1
+
+
+def test_a_copy_is_of_the_same_class_with_its_attributes() -> None:
+    class Named(ReplayBuffer):
+        def __init__(self, name: str) -> None:
+            super().__init__(4, 2)
+            self.name = [name]
+
+    buffer = Named("a")
+    buffer.append(torch.ones(1, 2))
+    other = copy.deepcopy(buffer)
+    assert isinstance(other, Named) and other.name == ["a"] and len(other) == 1
+    other.name.append("b")
+    assert buffer.name == ["a"]
 
 
 def test_effective_sample_size_is_in_range_while_weights_come_and_go() -> None:
@@ -84,6 +100,11 @@ def test_a_child_forked_in_the_middle_of_an_append_does_not_wait_for_ever() -> N
         while not stop.is_set():
             buffer.append(rows)
 
+    def use() -> None:
+        buffer.gather(torch.arange(len(buffer)))
+        for _ in range(3):
+            buffer.append(rows)
+
     thread = threading.Thread(target=produce)
     thread.start()
     refused = 0
@@ -91,7 +112,7 @@ def test_a_child_forked_in_the_middle_of_an_append_does_not_wait_for_ever() -> N
         for _ in range(30):
             child = os.fork()
             if child == 0:
-                os._exit(_use(buffer, rows))
+                os._exit(_status(use))
             _, status = os.waitpid(child, 0)
             assert os.WIFEXITED(status), "the child hung"
             assert os.WEXITSTATUS(status) in (0, 7)
@@ -104,14 +125,48 @@ def test_a_child_forked_in_the_middle_of_an_append_does_not_wait_for_ever() -> N
     assert refused
 
 
-def _use(buffer: ReplayBuffer, rows: torch.Tensor) -> int:
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_simulator_writing_into_such_a_buffer_says_so_too() -> None:
+    """The rows are written within MuJoCo's own code, which no exception may pass through."""
+    n = 32
+    env = BatchEnv("Ant-v5", n, 1)
+    env.reset(seed=0)
+    actions = np.zeros(env.action_space.shape, np.float32)
+    buffer, stop = ReplayBuffer(n, 2 * 105 + 8 + 2), threading.Event()
+
+    def produce() -> None:
+        while not stop.is_set():
+            env.step(actions, into=buffer)
+
+    def use() -> None:
+        with BatchEnv("Ant-v5", n, 1) as own:
+            own.reset(seed=0)
+            for _ in range(3):
+                own.step(actions, into=buffer)
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    refused = 0
+    try:
+        while not refused:  # a step takes longer than all else that the thread does
+            child = os.fork()
+            if child == 0:
+                os._exit(_status(use))
+            _, status = os.waitpid(child, 0)
+            assert os.WIFEXITED(status) and os.WEXITSTATUS(status) in (0, 7)
+            refused = os.WEXITSTATUS(status)
+    finally:
+        stop.set()
+        thread.join()
+        env.close()
+
+
+def _status(use: Callable[[], object]) -> int:
     """7 if the buffer refuses to be used, 0 if it works; killed after a minute."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(60)
     try:
-        buffer.gather(torch.arange(len(buffer)))
-        for _ in range(3):
-            buffer.append(rows)
+        use()
     except RuntimeError as error:
         return 7 if "forked while another thread appended" in str(error) else 1
     return 0

@@ -147,11 +147,25 @@ def test_the_learning_curve_is_drawn_while_the_run_goes_on(
     monkeypatch.setattr("tom.live_curve.plot_returns", count)
     monkeypatch.setattr("tom.live_curve.SECONDS", 0.0)
     _run(tmp_path / "often")
-    assert drawn == [200, 400, 600, 600]
+    assert drawn == [200, 400, 600]
     drawn.clear()
     monkeypatch.setattr("tom.live_curve.SECONDS", 60.0)
     _run(tmp_path / "seldom")
-    assert drawn == [200, 600]
+    assert drawn == [200]
+
+
+def test_a_curve_that_cannot_be_drawn_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(run: Path) -> Path:
+        raise RuntimeError("latex could not be found")
+
+    monkeypatch.setattr("tom.live_curve.plot_returns", fail)
+    monkeypatch.setattr("tom.live_curve.SECONDS", 0.0)
+    folder = _run(tmp_path / "run")
+    out = capsys.readouterr().out
+    assert out.count("the learning curve cannot be drawn until the end: RuntimeError") == 1
+    assert (folder / "plots" / "returns.png").exists()
 
 
 def test_a_folder_with_brackets_is_named_as_it_is(
@@ -304,6 +318,7 @@ def test_a_run_without_a_time_limit_says_where_its_evaluation_is_cut(
         (["--env", "nosuch"], ["env", "nosuch", "hopper, walker2d, halfcheetah", "module:id"]),
         (["--env", "no_such:My/Point-v0"], ["env", "finds no module 'no_such'"]),
         (["--env", "CartPole-v1"], ["env", "CartPole-v1", "Discrete", "Box"]),
+        (["--env-args", "xml_file=gone.xml"], ["env_args: given xml_file=gone.xml", "does not"]),
         (["--env", "Pendulum-v1"], ["termination", "Pendulum-v1", "--termination none"]),
         (["--env", "hopper", "--termination", "no_such:rule"], ["finds no module 'no_such'"]),
         (["--env", "hopper", "--termination", "math:rule"], ["math has no function 'rule'"]),

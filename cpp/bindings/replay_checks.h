@@ -43,11 +43,12 @@ inline void check_vector(const Borrowed& a) {
 }
 
 inline bool to_flag(const py::handle& flag, const char* name) {
-  if (!py::isinstance<py::bool_>(flag)) {
+  if (!py::isinstance<py::bool_>(flag) &&
+      !py::isinstance(flag, py::module_::import("numpy").attr("bool_"))) {
     throw py::type_error(std::string(name) + " is " + text(py::repr(flag)) +
                          "; it must be True or False");
   }
-  return flag.cast<bool>();
+  return py::cast<bool>(py::bool_(py::reinterpret_borrow<py::object>(flag)));
 }
 
 inline std::size_t to_count(const py::handle& n, const char* name) {

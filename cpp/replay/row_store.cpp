@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <stdexcept>
 
@@ -14,10 +15,6 @@ constexpr std::uint64_t kSettled = 3;
 
 // What the slot's sequence word must be before the writer of this lap may begin.
 std::uint64_t before_lap(std::uint64_t lap) { return lap == 0 ? 0 : 4 * (lap - 1) + kSettled; }
-
-// Rounds of waiting for one row, about a second, after which another process asks whether it can
-// ever end.
-constexpr int kLong = 1 << 20;
 
 bool can_be_read(std::uint64_t sequence) { return sequence % 4 >= kReadable; }
 
@@ -53,16 +50,34 @@ RowStore::RowStore(std::size_t capacity, std::size_t width)
       words_((capacity * width + 1) / 2),
       sequence_(capacity) {}
 
-// A child of the process has a copy of the memory, but of its threads only the one that forked: a
-// row that another was writing then stays half written.
-void RowStore::wait(int round) const {
-  if (round == kLong && getpid() != process_) {
+// Waiting for one row. A child of the process that made the buffer has a copy of the memory, but of
+// its threads only the one that forked: a row that another was writing then stays half written, and
+// after a second of waiting the child is told so.
+class RowStore::Wait {
+ public:
+  explicit Wait(pid_t process) : process_(process) {}
+
+  void a_little() {
+    if (++rounds_ % 256 == 0 && getpid() != process_) check();
+    wait_a_little(rounds_);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void check() {
+    const Clock::time_point now = Clock::now();
+    if (begin_ == Clock::time_point{}) begin_ = now;
+    if (now - begin_ < std::chrono::seconds(1)) return;
     throw std::runtime_error(
         "the buffer was forked while another thread appended to it, and would wait for ever; fork "
         "before threads use the buffer, or make it in the process that uses it");
   }
-  wait_a_little(round);
-}
+
+  const pid_t process_;
+  int rounds_ = 0;
+  Clock::time_point begin_;
+};
 
 void RowStore::store_words(std::size_t slot, const float* row) {
   if (width_ % 2 == 0) {
@@ -84,9 +99,8 @@ void RowStore::write(std::uint64_t ticket, const float* row) {
   const std::size_t slot = this->slot(ticket);
   const std::uint64_t lap = ticket / capacity_;
   const AtomicRef<std::uint64_t> sequence = this->sequence(slot);
-  for (int round = 0; sequence.load(std::memory_order_acquire) != before_lap(lap); ++round) {
-    wait(round);
-  }
+  Wait wait(process_);
+  while (sequence.load(std::memory_order_acquire) != before_lap(lap)) wait.a_little();
   sequence.store(4 * lap + kWriting, std::memory_order_relaxed);
   store_words(slot, row);
   sequence.store(4 * lap + kReadable, std::memory_order_release);
@@ -123,13 +137,15 @@ bool RowStore::try_read(std::size_t slot, float* out) const {
 }
 
 void RowStore::read(std::size_t slot, float* out) const {
-  for (int round = 0; !try_read(slot, out); ++round) {
+  if (try_read(slot, out)) return;
+  Wait wait(process_);
+  do {
     if (!has_row(slot)) {
       throw std::runtime_error(
           "the buffer was loaded while another thread read it; let none use it meanwhile");
     }
-    wait(round);
-  }
+    wait.a_little();
+  } while (!try_read(slot, out));
 }
 
 void RowStore::prefetch(std::size_t slot) const {

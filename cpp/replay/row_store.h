@@ -68,11 +68,11 @@ class RowStore {
   void restore(const float* rows, std::uint64_t total);
 
  private:
+  class Wait;
   AtomicRef<std::uint64_t> sequence(std::size_t slot) const {
     return AtomicRef<std::uint64_t>(sequence_[slot]);
   }
   bool try_read(std::size_t slot, float* out) const;
-  void wait(int round) const;
   void store_words(std::size_t slot, const float* row);
   void load_words(std::size_t slot, float* out) const;
 

@@ -17,7 +17,6 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, cast, get_type_hints
 
 import tyro
@@ -35,7 +34,7 @@ from tom.config import Config
 from tom.devices import check_device
 from tom.flags import read_flags
 from tom.one_line import refusals
-from tom.run_folder import read_config
+from tom.run_folder import saved_config
 from tom.settings import Settings, SettingsT, override, validate, walk
 from tom.tasks import Preset, defaults
 
@@ -129,10 +128,11 @@ def _saved_settings(given: Mapping[str, Any], kind: type[SettingsT]) -> Settings
     Raises:
         ConfigError: they cannot be read.
     """
-    file = Path(given.get("run_dir") or "").expanduser() / "config.json"
-    if "run_dir" not in given or "preset" in given or not file.is_file():
+    if not given.get("run_dir") or "preset" in given:
         return None
-    saved = read_config(file, kind)
+    saved = saved_config(given["run_dir"], kind)
+    if saved is None:
+        return None
     return saved if given.get("env", saved.env) == saved.env else None
 
 

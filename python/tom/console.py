@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
 
 from rich.console import Console
@@ -45,10 +45,11 @@ class _StandardOutput:
 def make_console() -> Console:
     """A console on the standard output; a run goes on without a word when nobody reads it.
 
-    Characters that the output's encoding lacks become question marks.
+    Characters that the output's encoding lacks become question marks, where they would be errors.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        with suppress(ValueError):  # it is closed
+            sys.stdout.reconfigure(errors="replace")
     return Console(file=cast(IO[str], _StandardOutput()))
 
 

@@ -13,9 +13,12 @@ from tom.initial_states import InitialStates
 from tom.precision import check_precision
 from tom.replays import Replays
 from tom.rows import RowLayout
-from tom.settings import check_values
+from tom.settings import check_values, override
 from tom.streams import RandomStreams
 from tom.weighting import OccupancyWeighting
+
+PROBES = 8
+"""States in which the policy is asked beforehand."""
 
 
 def dataset_weights(
@@ -27,7 +30,7 @@ def dataset_weights(
         dataset: N rows and first states of episodes.
         layout: the rows' layout.
         policy: the policy of interest; it draws actions [1, B, A] for observations [1, B, O]. It is
-            asked once beforehand, to see that it does.
+            asked in a few states beforehand, to see that it does.
         current: transitions of its own [n, W].
         config: its `discriminator`, `dual_q`, `weights.max_weight`, `divergence`, `discount`,
             `seed`, `device`, `cuda_graphs` and `precision`.
@@ -46,24 +49,30 @@ def dataset_weights(
     _check_rows("dataset.rows", dataset.rows, layout.width)
     _check_rows("dataset.initial_states", dataset.initial_states, layout.observation_size)
     _check_rows("current", current, layout.width)
-    _check_policy(policy, dataset.initial_states[:1].unsqueeze(0).to(device), layout)
+    _check_policy(policy, dataset.initial_states[:PROBES].detach().unsqueeze(0).to(device), layout)
     replays = Replays(layout, len(dataset.rows), seeds, device)
-    replays.buffers[0].append(dataset.rows.contiguous())
+    replays.buffers[0].append(dataset.rows.detach().cpu().contiguous())
     streams = RandomStreams(seeds, "dataset_initial_states", device)
     count = len(dataset.initial_states)
     initial_states = InitialStates(layout.observation_size, streams, capacity=count)
-    for state in dataset.initial_states:
+    for state in dataset.initial_states.detach():
         initial_states.append(0, state)
     weighting = OccupancyWeighting(layout, config, seeds, device)
-    own = current.unsqueeze(0).to(device)
-    weights, metrics = weighting.update(replays, initial_states.sample, policy, own)
+    own = current.detach().unsqueeze(0).to(device)
+
+    def act(observations: Tensor) -> Tensor:
+        return policy(observations).detach().to(observations)
+
+    weights, metrics = weighting.update(replays, initial_states.sample, act, own)
     return weights[0].cpu(), {name: value.item() for name, value in metrics.items()}
 
 
 def _check_config(config: Config) -> None:
     """Check what the weights depend on, as the command line would."""
+    # The buffers hold what is given, whatever their configured size.
+    size = max(config.replay.capacity, config.discriminator.current_rows)
     check_values(config)
-    config.check_weights()
+    override(config, {"replay.capacity": size}).check_weights()
     check_device(config.device)
     check_precision(config.precision, torch.device(config.device))
 
@@ -85,7 +94,7 @@ def _check_rows(name: str, rows: Tensor, width: int) -> None:
 
 
 def _check_policy(policy: Policy, observations: Tensor, layout: RowLayout) -> None:
-    """Ask the policy once for the actions [1, 1, A] in `observations` [1, 1, O]."""
+    """Ask the policy once for the actions [1, B, A] in `observations` [1, B, O]."""
     actions = policy(observations)
     shape = (*observations.shape[:2], layout.action_size)
     if not isinstance(actions, Tensor) or actions.shape != shape:
@@ -94,3 +103,5 @@ def _check_policy(policy: Policy, observations: Tensor, layout: RowLayout) -> No
             f"policy: given actions {given} for observations {list(observations.shape)}, allowed "
             f"is a tensor {list(shape)}"
         )
+    if not actions.isfinite().all():
+        raise ValueError("policy: given actions that are not finite, allowed are finite ones")

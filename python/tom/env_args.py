@@ -8,6 +8,9 @@ from typing import Any
 
 from tom.settings import ConfigError
 
+RESERVED = frozenset({"id", "num_envs", "num_threads", "autoreset_mode", "termination"})
+"""What the vector environment that runs the task is given beside them."""
+
 
 def read_env_args(given: Sequence[str]) -> dict[str, Any]:
     """Name → value, which is a Python literal or else the text itself.
@@ -23,12 +26,16 @@ def read_env_args(given: Sequence[str]) -> dict[str, Any]:
                 f"env_args: given {word!r}, allowed are NAME=VALUE, such as contact_cost_weight=0, "
                 f"with each name once"
             )
+        if name in RESERVED:
+            raise ConfigError(f"env_args: given {word!r}, allowed are arguments of the task alone")
         found[name] = _value(text)
     return found
 
 
 def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

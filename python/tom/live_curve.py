@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tom.plots import plot_returns
-from tom.training_error import writing
+from tom.user_code import describe
 
 SECONDS = 60.0
 """Between two drawings, each of which takes about one."""
@@ -17,28 +19,28 @@ class LiveCurve:
 
     Args:
         run: the run's folder.
+        say: called with one line of text if it cannot.
     """
 
-    def __init__(self, run: Path) -> None:
-        self._run = run
+    def __init__(self, run: Path, say: Callable[[str], None]) -> None:
+        self._run, self._say = run, say
         self._next = 0.0
 
     def update(self) -> None:
         """Draw, unless that was just done; to be called after each evaluation.
 
-        Raises:
-            TrainingError: the disk refuses.
+        What goes wrong is said, and ends the drawing but not the run.
         """
-        if time.perf_counter() >= self._next:
+        if time.perf_counter() < self._next:
+            return
+        try:
             self.draw()
+        except Exception as error:
+            self._next = math.inf
+            self._say(f"the learning curve cannot be drawn until the end: {describe(error)}")
 
     def draw(self) -> Path:
-        """Draw now; the figure's file.
-
-        Raises:
-            TrainingError: the disk refuses.
-        """
-        with writing("the figures"):
-            path = plot_returns(self._run)
+        """Draw now; the figure's file."""
+        path = plot_returns(self._run)
         self._next = time.perf_counter() + SECONDS
         return path

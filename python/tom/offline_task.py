@@ -11,13 +11,12 @@ from tom.cloning import clone_policy
 from tom.collection import collect
 from tom.datasets import Dataset
 from tom.dual_q import Policy
-from tom.environment_ids import environment_spec
 from tom.offline_config import OfflineConfig
 from tom.process import use_threads
 from tom.saved_run import find_run, load_policy
 from tom.streams import RandomStreams
 from tom.task_env import action_bounds, layout_of, make_env
-from tom.tasks import TASKS, find_task
+from tom.tasks import find_task
 
 
 class OfflineTask:
@@ -61,7 +60,7 @@ class OfflineTask:
             return policy(observations.to(self._device).unsqueeze(0))[0].cpu()
 
         count = self.config.discriminator.current_rows
-        longest = environment_spec(self.task.id, TASKS).max_episode_steps or count
+        longest = (self._env.spec and self._env.spec.max_episode_steps) or count
         num_envs = min(self.config.num_envs, max(1, count // longest))
         env = make_env(self.config, num_envs, self._threads)
         try:

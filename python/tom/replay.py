@@ -269,7 +269,9 @@ class ReplayBuffer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as a buffer of its own, with the state that this one has now."""
-        return _restored, (self.capacity, self.width, self.seed, self.state_dict())
+        own = {name: value for name, value in vars(self).items() if name != "_buffer"}
+        arguments = (type(self), self.capacity, self.width, self.seed, self.state_dict())
+        return _restored, arguments, own
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Become the buffer that ``state`` was taken from; its later draws are the same.
@@ -334,7 +336,10 @@ def _counter(name: str, value: torch.Tensor) -> int:
     return _integer(name, int(value), 0, most)
 
 
-def _restored(capacity: int, width: int, seed: int, state: dict[str, torch.Tensor]) -> ReplayBuffer:
-    buffer = ReplayBuffer(capacity, width, seed)
+def _restored(
+    kind: type[ReplayBuffer], capacity: int, width: int, seed: int, state: dict[str, torch.Tensor]
+) -> ReplayBuffer:
+    buffer = kind.__new__(kind)
+    ReplayBuffer.__init__(buffer, capacity, width, seed)
     buffer.load_state_dict(state)
     return buffer

@@ -66,8 +66,8 @@ class RunFolder:
         """
         if not config.run_dir:
             raise ConfigError("run_dir: given '', allowed is the path of a folder")
+        saved = saved_config(config.run_dir, type(config))
         path = Path(config.run_dir).expanduser()
-        saved = _saved(path, type(config))
         if saved is not None:
             _compare(path, saved, config)
         try:
@@ -123,8 +123,18 @@ def _unwritable(path: str, error: OSError) -> ConfigError:
     )
 
 
-def _saved(path: Path, kind: type[Settings]) -> Settings | None:
-    """The configuration in a folder; None for a folder that is empty or not there."""
+def saved_config(run_dir: str, kind: type[SettingsT]) -> SettingsT | None:
+    """The configuration of the run in a folder; None for a folder that is empty or not there.
+
+    Raises:
+        ConfigError: a folder of something else, or one that cannot be read.
+    """
+    try:
+        path = Path(run_dir).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"run_dir: given {run_dir}, whose home folder is not known, allowed is a folder"
+        ) from error
     file = path / "config.json"
     try:
         if file.exists():

@@ -50,13 +50,15 @@ def find_run(path: Path, given: str, task: Task | None = None, seed: int | None 
     if task is not None and not task.same_as(find_task(config.env, config.env_args)):
         theirs = " ".join([config.env, *config.env_args])
         raise ConfigError(f"{given}, a run of {theirs}, {allowed} for the task of --env")
-    seed, last = config.seed if seed is None else seed, config.seed + config.seeds - 1
-    if type(seed) is not int or not config.seed <= seed <= last:
+    last = config.seed + config.seeds - 1
+    known = not isinstance(seed, bool) and hasattr(seed, "__index__")
+    if seed is not None and not (known and config.seed <= seed <= last):
         raise ConfigError(f"seed: given {seed!r}, allowed are {config.seed} to {last} in {path}")
     if found is None:
         raise ConfigError(f"{given}, which has no checkpoint yet, {allowed} with one")
     step, files = found
-    return SavedRun(config, seed, step, files[f"seed_{seed}"])
+    number = config.seed if seed is None else int(seed)
+    return SavedRun(config, number, step, files[f"seed_{number}"])
 
 
 def load_policy(

@@ -173,6 +173,9 @@ def _check_leaf(name: str, hint: Any, bounds: Mapping[str, Any], value: Any) -> 
             raise ConfigError(f"{name}: given {value}, allowed is a finite number")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name}: given {value}, allowed is a finite number")
+    elif hint == tuple[str, ...]:
+        if not isinstance(value, tuple) or not all(isinstance(word, str) for word in value):
+            raise ConfigError(f"{name}: given {value!r}, allowed are words")
     elif hint == float | None and not isinstance(value, int | float | None):
         raise ConfigError(f"{name}: given {value!r}, allowed is a number or None")
     elif isinstance(hint, type) and not isinstance(value, hint):

@@ -23,13 +23,19 @@ def make_env(config: Settings, num_envs: int, threads: int) -> TomVectorEnv:
     """
     task = find_task(config.env, config.env_args)
     environment_spec(task.id, TASKS)  # refuses unknown ones in view of the short names
-    env = make_vector_env(
-        task.id,
-        num_envs,
-        min(threads, num_envs),
-        autoreset_mode=AutoresetMode.SAME_STEP,
-        **task.kwargs,
-    )
+    try:
+        env = make_vector_env(
+            task.id,
+            num_envs,
+            min(threads, num_envs),
+            autoreset_mode=AutoresetMode.SAME_STEP,
+            **task.kwargs,
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"env_args: given {' '.join(config.env_args)}, with which {config.env} cannot be made "
+            f"({error}), allowed are files that can be read"
+        ) from error
     space = box(env.single_action_space)
     if not np.isfinite([space.low, space.high]).all():
         env.close()

@@ -20,7 +20,7 @@ from tom.interrupt import Interrupt
 from tom.live_curve import LiveCurve
 from tom.logger import Logger
 from tom.one_line import INTERRUPTED, endings, refusals
-from tom.plots import plot_weight_age
+from tom.plots import plot_returns, plot_weight_age
 from tom.policy_batches import policy_batches
 from tom.process import keep_freed_memory
 from tom.rollouts import rollout_length, rows_kept
@@ -33,7 +33,8 @@ from tom.weighting import defensive_mixture, effective_sample_size, weight_metri
 
 def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt) -> None:
     """Run Algorithm 2 from `run.step` to the last step, or until interrupted."""
-    config, replays, policy, curve = run.config, run.replays, run.sac, LiveCurve(folder.path)
+    config, replays, policy = run.config, run.replays, run.sac
+    curve = LiveCurve(folder.path, log.message)
     while run.step < config.steps and not interrupt.requested:
         exploring = run.step < config.exploration_steps
 
@@ -97,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command; what ends it before its time, such as a second Ctrl-C, does so in a line.
 
     Raises:
-        SystemExit: unless the run has got to its last step, so that a loop of runs ends too.
+        SystemExit: unless the run has got to its last step, so that a loop of runs in Python ends
+            too.
     """
     with endings():
         see_current_folder()
@@ -177,7 +179,7 @@ def finish_run(
     with writing("the figures"):
         if run.config.model_based:
             plot_weights(run, folder)
-    say(console, f"the learning curve is {LiveCurve(folder.path).draw()}")
+        say(console, f"the learning curve is {plot_returns(folder.path)}")
     run.close()
     finished = run.step >= run.config.steps
     if not finished:
