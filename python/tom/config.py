@@ -260,7 +260,8 @@ class Config(Settings):
     and Hopper learn with it (bench/returns/README.md); other tasks have not been tried."""
     run_dir: str = ""
     """Run folder; left empty, it is runs/ENV-ALGORITHM-seedK, with seedKtoL for several seeds and
-    the preset's name behind it. The same command resumes the run in it."""
+    the preset's name behind it. The same command resumes the run in it, and so does --run-dir
+    alone: a folder's own settings are then the defaults."""
     divergence: DivergenceName = "chi2"
     """TOM's f: chi2 is ½(x − 1)² (the paper's choice), chi2_bound is (x − 1)², which bounds KL
     from above as (13) needs, kl is x log x in its Donsker–Varadhan form."""

@@ -69,9 +69,9 @@ def dataset_weights(
 
 def _check_config(config: Config) -> None:
     """Check what the weights depend on, as the command line would."""
+    check_values(config)
     # The buffers hold what is given, whatever their configured size.
     size = max(config.replay.capacity, config.discriminator.current_rows)
-    check_values(config)
     override(config, {"replay.capacity": size}).check_weights()
     check_device(config.device)
     check_precision(config.precision, torch.device(config.device))
