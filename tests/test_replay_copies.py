@@ -7,7 +7,8 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ import torch
 
 from tom.batch_env import BatchEnv
 from tom.replay import ReplayBuffer
+
+WIDTH = 2 * 105 + 8 + 2  # of a row of Ant
+REFUSED = 7
 
 
 def made() -> ReplayBuffer:
@@ -85,90 +89,58 @@ def test_effective_sample_size_is_in_range_while_weights_come_and_go() -> None:
     assert buffer.effective_sample_size == pytest.approx(16 / 10)
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_child_forked_in_the_middle_of_an_append_does_not_wait_for_ever() -> None:
-    """Of the threads only the one that forks lives on; a row that another was writing never ends.
-
-    An append takes longer than all else that the thread does, so most children meet such a row.
-    """
-    n, width = 2000, 2000
-    buffer = ReplayBuffer(n, width)
-    buffer.append(torch.zeros(n, width))
-    rows, stop = torch.zeros(1000, width), threading.Event()
-
-    def produce() -> None:
-        while not stop.is_set():
-            buffer.append(rows)
-
-    def use() -> None:
-        buffer.gather(torch.arange(len(buffer)))
-        for _ in range(3):
-            buffer.append(rows)
-
-    thread = threading.Thread(target=produce)
-    thread.start()
-    refused = 0
-    try:
-        for _ in range(30):
-            child = os.fork()
-            if child == 0:
-                os._exit(_status(use))
-            _, status = os.waitpid(child, 0)
-            assert os.WIFEXITED(status), "the child hung"
-            assert os.WEXITSTATUS(status) in (0, 7)
-            refused += os.WEXITSTATUS(status) == 7
-            if refused:
-                break
-    finally:
-        stop.set()
-        thread.join()
-    assert refused
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_simulator_writing_into_such_a_buffer_says_so_too() -> None:
-    """The rows are written within MuJoCo's own code, which no exception may pass through."""
-    n = 32
-    env = BatchEnv("Ant-v5", n, 1)
+@pytest.fixture
+def held() -> Iterator[tuple[ReplayBuffer, threading.Thread]]:
+    """A thread has claimed all four rows of a buffer, for a step of a second that is going on."""
+    env = BatchEnv("Ant-v5", 4, 1, frame_skip=10_000)
     env.reset(seed=0)
     actions = np.zeros(env.action_space.shape, np.float32)
-    buffer, stop = ReplayBuffer(n, 2 * 105 + 8 + 2), threading.Event()
-
-    def produce() -> None:
-        while not stop.is_set():
-            env.step(actions, into=buffer)
-
-    def use() -> None:
-        with BatchEnv("Ant-v5", n, 1) as own:
-            own.reset(seed=0)
-            for _ in range(3):
-                own.step(actions, into=buffer)
-
-    thread = threading.Thread(target=produce)
+    buffer = ReplayBuffer(4, WIDTH)
+    thread = threading.Thread(target=lambda: env.step(actions, into=buffer))
     thread.start()
-    refused = 0
-    try:
-        while not refused:  # a step takes longer than all else that the thread does
-            child = os.fork()
-            if child == 0:
-                os._exit(_status(use))
-            _, status = os.waitpid(child, 0)
-            assert os.WIFEXITED(status) and os.WEXITSTATUS(status) in (0, 7)
-            refused = os.WEXITSTATUS(status)
-    finally:
-        stop.set()
-        thread.join()
-        env.close()
+    time.sleep(0.2)
+    yield buffer, thread
+    thread.join()
+    env.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("use", ["append", "step"])
+def test_a_child_does_not_wait_for_ever_for_a_thread_that_it_has_not(
+    use: str, held: tuple[ReplayBuffer, threading.Thread]
+) -> None:
+    """Of the threads only the one that forks lives on, and what another had claimed never ends.
+
+    A simulator writes its rows within MuJoCo's own code, which no exception may pass through.
+    """
+    buffer, thread = held
+    child = os.fork()
+    if child == 0:
+        os._exit(_status(lambda: _append(buffer) if use == "append" else _step(buffer)))
+    assert thread.is_alive()
+    _, status = os.waitpid(child, 0)
+    assert os.WIFEXITED(status), f"ended by signal {os.WTERMSIG(status)}"
+    assert os.WEXITSTATUS(status) == REFUSED
+
+
+def _append(buffer: ReplayBuffer) -> None:
+    buffer.append(torch.zeros(4, WIDTH))
+
+
+def _step(buffer: ReplayBuffer) -> None:
+    with BatchEnv("Ant-v5", 4, 1) as env:
+        env.reset(seed=0)
+        env.step(np.zeros(env.action_space.shape, np.float32), into=buffer)
 
 
 def _status(use: Callable[[], object]) -> int:
-    """7 if the buffer refuses to be used, 0 if it works; killed after a minute."""
+    """Whether the buffer refuses to be used, or lets itself be; killed after a minute."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(60)
     try:
         use()
     except RuntimeError as error:
-        return 7 if "forked while another thread appended" in str(error) else 1
+        return REFUSED if "forked while another thread appended" in str(error) else 1
     return 0
 
 
