@@ -34,13 +34,8 @@ class LiveCurve:
         if time.perf_counter() < self._next:
             return
         try:
-            self.draw()
+            plot_returns(self._run)
+            self._next = time.perf_counter() + SECONDS
         except Exception as error:
             self._next = math.inf
             self._say(f"the learning curve cannot be drawn until the end: {describe(error)}")
-
-    def draw(self) -> Path:
-        """Draw now; the figure's file."""
-        path = plot_returns(self._run)
-        self._next = time.perf_counter() + SECONDS
-        return path

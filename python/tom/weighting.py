@@ -6,7 +6,7 @@ A weighting turns the state of the replay buffers into one weight ≥ 0 per row.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -219,7 +219,7 @@ def defensive_mixture(weights: Tensor, share: float) -> Tensor:
 
 def effective_sample_size(weights: Tensor) -> Tensor:
     """(Σw)²/Σw² [S] of weights [S, N], between 1 and N."""
-    return weights.double().sum(1).square() / weights.double().square().sum(1)
+    return cast(Tensor, torch.ops.tom.effective_sample_size(weights.double()))
 
 
 def weight_metrics(weights: Tensor, ages: Tensor, current_rows: int) -> dict[str, Tensor]:
