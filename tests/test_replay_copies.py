@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import pickle
@@ -89,13 +90,52 @@ def test_effective_sample_size_is_in_range_while_weights_come_and_go() -> None:
     assert buffer.effective_sample_size == pytest.approx(16 / 10)
 
 
-@pytest.fixture
-def held() -> Iterator[tuple[ReplayBuffer, threading.Thread]]:
-    """A thread has claimed all four rows of a buffer, for a step of a second that is going on."""
+def test_rows_are_gathered_where_the_indices_stand() -> None:
+    """What has been checked is read once more, and the first row is written over the others."""
+    buffer = ReplayBuffer(8, 4)
+    buffer.append(torch.full((8, 4), 1e30))
+    memory = torch.arange(40) % 8
+    expected = buffer.gather(memory[:20])
+    out = memory.view(torch.float32).view(20, 4)
+    assert torch.equal(buffer.gather(memory[:20], out=out), expected)
+
+
+def test_indices_may_change_while_they_are_in_use() -> None:
+    """Each call works with the rows that it has checked, however large the numbers become."""
+    buffer = ReplayBuffer(8, 4)
+    buffer.append(torch.ones(8, 4))
+    idx, stop = torch.zeros(100_000, dtype=torch.int64), threading.Event()
+    idx.numpy()[:] = np.arange(100_000) % 8
+
+    def spoil() -> None:
+        while not stop.is_set():
+            idx.fill_(2**40)
+            idx.fill_(7)
+
+    thread = threading.Thread(target=spoil)
+    thread.start()
+    try:
+        for _ in range(200):
+            with contextlib.suppress(IndexError):
+                assert buffer.gather(idx).eq(1).all()
+            with contextlib.suppress(IndexError):
+                buffer.update_weights(idx, 2.0)
+    finally:
+        stop.set()
+        thread.join()
+    assert buffer.total_weight <= 16
+
+
+@pytest.fixture(params=[4, 100])
+def held(request: pytest.FixtureRequest) -> Iterator[tuple[ReplayBuffer, threading.Thread]]:
+    """A thread has claimed four rows of a buffer, for a step of a second that is going on.
+
+    They are all that a small buffer has; in a larger one there is room beside them.
+    """
     env = BatchEnv("Ant-v5", 4, 1, frame_skip=10_000)
     env.reset(seed=0)
     actions = np.zeros(env.action_space.shape, np.float32)
-    buffer = ReplayBuffer(4, WIDTH)
+    buffer = ReplayBuffer(request.param, WIDTH)
     thread = threading.Thread(target=lambda: env.step(actions, into=buffer))
     thread.start()
     time.sleep(0.2)
@@ -111,7 +151,7 @@ def test_a_child_does_not_wait_for_ever_for_a_thread_that_it_has_not(
 ) -> None:
     """Of the threads only the one that forks lives on, and what another had claimed never ends.
 
-    A simulator writes its rows within MuJoCo's own code, which no exception may pass through.
+    Rows behind those would be appended and never counted, so they are refused too.
     """
     buffer, thread = held
     child = os.fork()
@@ -121,6 +161,18 @@ def test_a_child_does_not_wait_for_ever_for_a_thread_that_it_has_not(
     _, status = os.waitpid(child, 0)
     assert os.WIFEXITED(status), f"ended by signal {os.WTERMSIG(status)}"
     assert os.WEXITSTATUS(status) == REFUSED
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_goes_on_with_a_buffer_that_was_at_rest() -> None:
+    buffer = made()
+    child = os.fork()
+    if child == 0:
+        buffer.append(torch.zeros(3, 2))
+        os._exit(REFUSED if buffer.total_appended == 9 and len(buffer.draw(5)) == 5 else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == REFUSED
+    assert buffer.total_appended == 6
 
 
 def _append(buffer: ReplayBuffer) -> None:

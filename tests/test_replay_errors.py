@@ -214,6 +214,18 @@ CASES: list[tuple[str, Call, type[Exception], str]] = [
     ("draw a word", lambda b: b.draw(2, "yes"), TypeError, "stratified is 'yes'; it must be True"),
     ("set a word", lambda b: b.set_weights(torch.ones(5), allow_newer=1), TypeError, "newer is 1;"),
     (
+        "append off the words",
+        lambda b: b.append(torch.frombuffer(bytearray(13), dtype=torch.float32, offset=1)[None]),
+        ValueError,
+        "rows begins at an address that is no multiple of the 4 bytes of its float32",
+    ),
+    (
+        "set off the words",
+        lambda b: b.set_weights(np.frombuffer(bytearray(44), np.float64, offset=4)),
+        ValueError,
+        "w begins at an address that is no multiple of the 8 bytes of its float64",
+    ),
+    (
         "gather into itself",
         lambda b: b.gather(torch.tensor([1]), out=b.rows[2:3]),
         ValueError,

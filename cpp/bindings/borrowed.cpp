@@ -37,6 +37,11 @@ bool has_memory(const py::handle& object, const DLTensor& tensor) {
   return address != offset * (tensor.dtype.bits / 8);
 }
 
+std::size_t size_of(Borrowed::Type type) {
+  using Type = Borrowed::Type;
+  return type == Type::kOther ? 1 : type == Type::kFloat32 ? 4 : 8;
+}
+
 }  // namespace
 
 Borrowed::Borrowed(const py::handle& object, const char* name) : name(name), object_(object) {
@@ -47,6 +52,12 @@ Borrowed::Borrowed(const py::handle& object, const char* name) : name(name), obj
   } else {
     throw py::type_error(std::string(name) + " is of type " + Py_TYPE(object.ptr())->tp_name +
                          "; pass a torch.Tensor or a numpy.ndarray");
+  }
+  // As of numpy.frombuffer with an odd offset.
+  if (reinterpret_cast<std::uintptr_t>(data) % size_of(type) != 0) {
+    throw py::value_error(std::string(name) + " begins at an address that is no multiple of the " +
+                          std::to_string(size_of(type)) + " bytes of its " + dtype_text() +
+                          "; pass a copy of it");
   }
 }
 

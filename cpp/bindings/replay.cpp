@@ -116,7 +116,10 @@ py::object newest(const ReplayBuffer& buffer, const py::handle& count) {
                           std::to_string(buffer.size()) + " rows");
   }
   NewTensor<std::int64_t> slots = new_slots(n);
-  buffer.newest(n, slots.data);
+  {
+    const py::gil_scoped_release release;
+    buffer.newest(n, slots.data);
+  }
   return std::move(slots.object);
 }
 
@@ -191,8 +194,13 @@ void bind_replay(py::module_& m) {
            })
       .def("weights",
            [](const ReplayBuffer& b) {
-             py::array_t<double> w(static_cast<py::ssize_t>(b.size()));
-             b.weights(static_cast<std::size_t>(w.size()), w.mutable_data());
+             const std::size_t n = b.size();
+             py::array_t<double> w(static_cast<py::ssize_t>(n));
+             double* const numbers = w.mutable_data();
+             {
+               const py::gil_scoped_release release;
+               b.weights(n, numbers);
+             }
              return w;
            })
       .def("restore", &restore, py::arg("rows"), py::arg("weights"), py::arg("total_appended"),

@@ -126,12 +126,14 @@ inline std::vector<double> to_weights(const py::handle& object, std::size_t n, c
   return out;
 }
 
-inline std::span<const std::int64_t> to_slots(const ReplayBuffer& buffer,
-                                              const py::handle& object) {
+// A copy, as whoever owns the array may write to it once it has been checked: another thread, or
+// the call itself through an `out` in the same memory.
+inline std::vector<std::int64_t> to_slots(const ReplayBuffer& buffer, const py::handle& object) {
   const Borrowed a(object, "idx");
   check_vector(a);
   if (a.type != Borrowed::Type::kInt64) throw_dtype(a, "int64");
-  const std::span slots(static_cast<const std::int64_t*>(a.data), a.size());
+  const auto* numbers = static_cast<const std::int64_t*>(a.data);
+  std::vector<std::int64_t> slots(numbers, numbers + a.size());
   if (const std::int64_t* empty = buffer.find_empty(slots)) {
     throw py::index_error(
         "idx[" + std::to_string(empty - slots.data()) + "] is " + std::to_string(*empty) +

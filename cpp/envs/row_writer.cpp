@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <utility>
 
 namespace tom::envs {
 
@@ -19,28 +18,21 @@ void RowWriter::begin(replay::ReplayBuffer& into, const std::uint8_t* restart) {
     position_[env] = static_cast<std::uint32_t>(count_);
     count_ += restart[env] == 0;
   }
-  failed_.clear();
   first_ = into.claim(count_);
 }
 
 void RowWriter::write(int env, const double* observation, const Action& action,
                       const double* next_observation, double reward, bool terminated) {
-  if (failed_.test(std::memory_order_relaxed)) return;
   float* const row = &rows_[static_cast<std::size_t>(env) * width()];
   float* out = std::copy_n(observation, observation_size_, row);
   out = action.write_to(out);
   out = std::copy_n(next_observation, observation_size_, out);
   *out++ = static_cast<float>(reward);
   *out = terminated ? 1.0f : 0.0f;
-  try {
-    into_->write(first_ + position_[env], row);
-  } catch (...) {  // which must not get into MuJoCo's frames
-    if (!failed_.test_and_set()) failure_ = std::current_exception();
-  }
+  into_->write(first_ + position_[env], row);
 }
 
 void RowWriter::end() {
-  if (failed_.test()) std::rethrow_exception(std::exchange(failure_, nullptr));
   constexpr std::array<double, 1> kOne = {1.0};
   into_->publish(first_, count_, kOne);
   into_ = nullptr;

@@ -5,9 +5,7 @@
 // transition and gets no row.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
-#include <exception>
 #include <vector>
 
 #include "envs/action.h"
@@ -29,8 +27,7 @@ class RowWriter {
   void write(int env, const double* observation, const Action& action,
              const double* next_observation, double reward, bool terminated);
 
-  // After every row has been written: makes them drawable, with weight 1. Rethrows what `write`
-  // caught.
+  // After every row has been written: makes them drawable, with weight 1.
   void end();
 
  private:
@@ -40,8 +37,6 @@ class RowWriter {
   std::size_t count_ = 0;                // rows of this step
   std::vector<std::uint32_t> position_;  // [N] place among them
   std::vector<float> rows_;              // [N, width] where workers put rows together
-  std::atomic_flag failed_;
-  std::exception_ptr failure_;  // the first, written by the worker that set the flag
 };
 
 }  // namespace tom::envs

@@ -10,8 +10,8 @@
 // generation had been withdrawn; the reader's second look then finds another generation published,
 // and it never looks into this one, unless the setter has meanwhile published it again, in which
 // case it is complete. Memory is only returned by the destructor: an idle generation waits to be
-// taken by the next setter. There are never more of them than threads that were inside the buffer
-// at once, plus two.
+// taken by the next setter. There are never more of them than twice the threads that were inside
+// the buffer at once, plus two: a setter, or who helps one, may be using two.
 //
 // What a generation does not cover it inherits from the one it replaced, its predecessor, whose
 // "held by being published" becomes "held as predecessor" until the inheritance is complete. A

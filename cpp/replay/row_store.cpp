@@ -1,8 +1,7 @@
 #include "replay/row_store.h"
 
-#include <unistd.h>
+#include <pthread.h>
 
-#include <chrono>
 #include <cstring>
 #include <stdexcept>
 
@@ -12,6 +11,16 @@ namespace {
 constexpr std::uint64_t kWriting = 1;
 constexpr std::uint64_t kReadable = 2;
 constexpr std::uint64_t kSettled = 3;
+
+// The forks between the process that loaded this library and this one: cheaper to ask for than the
+// process's number.
+std::atomic<unsigned> forks{0};
+[[maybe_unused]] const int counted =
+    pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
+
+constexpr const char* kForked =
+    "the buffer was forked while another thread appended to it, whose rows will never be whole; "
+    "fork before threads use the buffer, or make it in the process that uses it";
 
 // What the slot's sequence word must be before the writer of this lap may begin.
 std::uint64_t before_lap(std::uint64_t lap) { return lap == 0 ? 0 : 4 * (lap - 1) + kSettled; }
@@ -46,38 +55,23 @@ void load_as(std::uint64_t* base, std::size_t slot, std::size_t width, float* ou
 RowStore::RowStore(std::size_t capacity, std::size_t width)
     : capacity_(capacity),
       width_(width),
-      process_(getpid()),
+      forks_(forks.load(std::memory_order_relaxed)),
       words_((capacity * width + 1) / 2),
       sequence_(capacity) {}
 
-// Waiting for one row. A child of the process that made the buffer has a copy of the memory, but of
-// its threads only the one that forked: a row that another was writing then stays half written, and
-// after a second of waiting the child is told so.
-class RowStore::Wait {
- public:
-  explicit Wait(pid_t process) : process_(process) {}
+// A child of the process that made the buffer has a copy of the memory, but of its threads only the
+// one that forked: what another had claimed then never settles.
+bool RowStore::is_forked() const {
+  return forks.load(std::memory_order_relaxed) != forks_.load(std::memory_order_acquire);
+}
 
-  void a_little() {
-    if (++rounds_ % 256 == 0 && getpid() != process_) check();
-    wait_a_little(rounds_);
+std::uint64_t RowStore::claim(std::uint64_t n) {
+  if (is_forked()) {
+    if (claimed() != settled()) throw std::runtime_error(kForked);
+    forks_.store(forks.load(std::memory_order_relaxed), std::memory_order_release);
   }
-
- private:
-  using Clock = std::chrono::steady_clock;
-
-  void check() {
-    const Clock::time_point now = Clock::now();
-    if (begin_ == Clock::time_point{}) begin_ = now;
-    if (now - begin_ < std::chrono::seconds(1)) return;
-    throw std::runtime_error(
-        "the buffer was forked while another thread appended to it, and would wait for ever; fork "
-        "before threads use the buffer, or make it in the process that uses it");
-  }
-
-  const pid_t process_;
-  int rounds_ = 0;
-  Clock::time_point begin_;
-};
+  return claimed_.fetch_add(n, std::memory_order_relaxed);
+}
 
 void RowStore::store_words(std::size_t slot, const float* row) {
   if (width_ % 2 == 0) {
@@ -99,9 +93,11 @@ void RowStore::write(std::uint64_t ticket, const float* row) {
   const std::size_t slot = this->slot(ticket);
   const std::uint64_t lap = ticket / capacity_;
   const AtomicRef<std::uint64_t> sequence = this->sequence(slot);
-  Wait wait(process_);
-  while (sequence.load(std::memory_order_acquire) != before_lap(lap)) wait.a_little();
-  sequence.store(4 * lap + kWriting, std::memory_order_relaxed);
+  for (int round = 0; sequence.load(std::memory_order_acquire) != before_lap(lap); ++round) {
+    wait_a_little(round);
+  }
+  // Release, so that a reader who sees this also sees the claim's `forks_`.
+  sequence.store(4 * lap + kWriting, std::memory_order_release);
   store_words(slot, row);
   sequence.store(4 * lap + kReadable, std::memory_order_release);
 }
@@ -138,13 +134,17 @@ bool RowStore::try_read(std::size_t slot, float* out) const {
 
 void RowStore::read(std::size_t slot, float* out) const {
   if (try_read(slot, out)) return;
-  Wait wait(process_);
+  int round = 0;
   do {
     if (!has_row(slot)) {
       throw std::runtime_error(
           "the buffer was loaded while another thread read it; let none use it meanwhile");
     }
-    wait.a_little();
+    // Nobody in this process has claimed a row, so whoever writes this one was left behind.
+    if (is_forked() && !can_be_read(sequence(slot).load(std::memory_order_acquire))) {
+      throw std::runtime_error(kForked);
+    }
+    wait_a_little(round++);
   } while (!try_read(slot, out));
 }
 

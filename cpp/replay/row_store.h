@@ -20,8 +20,7 @@
 // cannot return the first value, and it starts over.
 #pragma once
 
-#include <sys/types.h>
-
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -34,18 +33,19 @@ class RowStore {
  public:
   RowStore(std::size_t capacity, std::size_t width);
 
-  // Reserves n <= capacity tickets with one atomic add, and returns the first.
-  std::uint64_t claim(std::uint64_t n) { return claimed_.fetch_add(n, std::memory_order_relaxed); }
+  // Reserves n <= capacity tickets with one atomic add, and returns the first. Throws
+  // std::runtime_error in a child of fork that has left behind a thread with tickets of its own.
+  std::uint64_t claim(std::uint64_t n);
 
-  // Writes the row of a claimed ticket and makes it readable. Throws std::runtime_error where it
-  // would wait for a thread that a fork has left behind.
+  // Writes the row of a claimed ticket and makes it readable.
   void write(std::uint64_t ticket, const float* row);
 
   // Declares tickets [first, first + n) settled, and moves `settled()` as far as it goes.
   void settle(std::uint64_t first, std::uint64_t n);
 
   // Copies a row that is whole. Waits while the slot is being written. `has_row(slot)` must hold.
-  // Throws std::runtime_error as `write`, and if `restore` has emptied the slot meanwhile.
+  // Throws std::runtime_error if the slot's writer was left behind by a fork, and if `restore` has
+  // emptied the slot meanwhile.
   void read(std::size_t slot, float* out) const;
 
   bool has_row(std::size_t slot) const {
@@ -68,7 +68,7 @@ class RowStore {
   void restore(const float* rows, std::uint64_t total);
 
  private:
-  class Wait;
+  bool is_forked() const;
   AtomicRef<std::uint64_t> sequence(std::size_t slot) const {
     return AtomicRef<std::uint64_t>(sequence_[slot]);
   }
@@ -78,7 +78,7 @@ class RowStore {
 
   const std::size_t capacity_;
   const std::size_t width_;
-  const pid_t process_;
+  std::atomic<unsigned> forks_;  // that led to the process in which all tickets can settle
   ZeroedArray<std::uint64_t> words_;
   ZeroedArray<std::uint64_t> sequence_;
   // On cache lines of their own: producers fight for the first two, readers poll the third.

@@ -37,8 +37,9 @@ class ReplayBuffer:
     draws (:meth:`update_weights`, prioritized experience replay).
 
     Any number of threads may call any method at the same time, except :meth:`load_state_dict`. No
-    call takes a lock or holds the GIL while it works. A row is addressed by its slot, 0 to
-    ``len(self) - 1``; once the buffer is full, each new row takes the slot of the oldest one.
+    call takes a lock, or holds the GIL longer than it takes to check its arguments. A row is
+    addressed by its slot, 0 to ``len(self) - 1``; once the buffer is full, each new row takes the
+    slot of the oldest one.
 
     Draws come from Philox2x64-10 with the counter (draw, call) under the key ``seed``: the k-th
     call that draws returns the same rows whatever thread makes it, and after saving and loading.
