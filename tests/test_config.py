@@ -26,6 +26,8 @@ def test_paper_is_the_papers_table() -> None:
         1000,
         10,
     )
+    assert config.discriminator.replay_label == 0.0  # (21)
+    assert config.dual_q.after_termination == "cut" and not config.dual_q.settle_constant  # (22)
     assert config.replay.capacity == config.rollout.starts == 100_000
     assert (config.rollout.length, config.weights.decay) == (1, 0.996)
     assert config.dynamics.hidden == (200,) * 4

@@ -32,6 +32,7 @@ SMALL = dataclasses.replace(
     discriminator=DiscriminatorConfig(hidden=(32, 32), steps=200, current_rows=500),
     dual_q=DualQConfig(hidden=(32, 32), steps=600, learning_rate=1e-3),
     discount=0.9,
+    exploration_steps=2,
 )
 
 PUSH = 2.0
@@ -86,10 +87,13 @@ def test_tom_prefers_the_current_policys_rows(divergence: str) -> None:
     assert ("tom/flow_balance" in metrics) == (divergence != "kl")
 
 
-def test_tom_is_uniform_until_the_current_rows_are_there() -> None:
-    weighting = OccupancyWeighting(LAYOUT, SMALL, [0, 1], CPU)
-    weights, _ = weighting.update(filled_replays(linear_world(2, 100)), _initial, _policy)
-    assert bool((weights == 1).all())
+@pytest.mark.parametrize(("explored", "uniform"), [(400, False), (401, True)])
+def test_tom_is_uniform_until_the_current_rows_are_there(explored: int, uniform: bool) -> None:
+    """As many as stand for the policy, none of which the exploration has made."""
+    config = override(SMALL, {"exploration_steps": explored})
+    weighting = OccupancyWeighting(LAYOUT, config, [0, 1], CPU)
+    weights, _ = weighting.update(filled_replays(linear_world(2, 900)), _initial, _policy)
+    assert bool((weights == 1).all()) == uniform
 
 
 def test_dual_q_on_the_policys_own_data_gives_weights_near_one() -> None:

@@ -32,21 +32,25 @@ class DiscriminatorConfig:
     """c(s, a, s'), which tells the current policy's transitions from the buffer's (21)."""
 
     hidden: tuple[int, ...] = (256, 256)
-    """Width of each tanh layer."""
+    """Width of each tanh layer. (The released code's first layer has 128 for each of s, a and s',
+    and is not trained.)"""
     steps: int = bounded(100, 1)
-    """Gradient steps per iteration."""
+    """Gradient steps per iteration (the paper: 100; the released code: 100 times the four
+    minibatches of the current policy's rows)."""
     batch_size: int = bounded(256, 1)
     """Rows drawn from each side per step."""
     learning_rate: float = bounded(3e-4, 0.0, open_low=True)
     """Adam's step size."""
     current_rows: int = bounded(1000, 1)
     """Newest rows that stand for the current policy's own transitions. Weights are uniform until
-    the buffer holds this many. (tom.offline collects as many of the policy of interest.)"""
+    this many have followed the exploration, as in the released code. (tom.offline collects as many
+    of the policy of interest.)"""
     gradient_penalty: float = bounded(1.0, 0.0)
-    """Weight of (|∇c| − 1)² on mixtures of the two batches. The paper does not mention it; the
-    released code uses 10. In finite MDPs (tests/finite) 100 steps from fresh parameters with 10
-    leave R no closer to the log-ratio than no weights at all; 1 or 0 take away a third or more of
-    the distance, and 1000 steps most of it."""
+    """Weight of (|∇R| − 1)² on mixtures of the two batches, beside their mean cross-entropy. The
+    paper does not mention it; the released code has 10 beside the sum of both batches' means, which
+    is 5 here. In finite MDPs (tests/finite) 100 steps from fresh parameters leave 0.66 of the
+    distance that unweighted data have from the policy's with 1, and all of it with 5; 400 steps
+    leave 0.41 and 0.60."""
     replay_label: float = bounded(0.1, 0.0, 0.5)
     """Label of the buffer's rows. The paper's (21) has 0; the released code uses 0.1, which keeps
     the reward R above log(0.1 / 0.9). The exact χ² weights hardly depend on it: 0.1 moves less than
@@ -75,8 +79,9 @@ class DualQConfig:
     optimum, f* being convex: with data far from the policy 1 misplaces 12 % of the exact weights'
     mass, 4 misplace 5 % and 8 misplace 3 % (tests/finite)."""
     l2: float = bounded(1e-4, 0.0)
-    """L2 penalty of the layers' weights: 1e-4 in the released code, none in the paper. In finite
-    MDPs up to 1e-3 is lost in the noise of the minibatches."""
+    """Weight of the sum of squares of the layers' weights: none in the paper; the released code has
+    a weight decay of 1e-4, which is 5e-5 here. In finite MDPs up to 1e-3 is lost in the noise of
+    the minibatches."""
     conjugate: Literal["exact", "quadratic"] = "exact"
     """χ² only: the conjugate on x ≥ 0, constant below −1, or the un-thresholded y + y²/2, whose
     gradient does not vanish where the weight is zero. Only the exact one's optimum obeys the flow:
@@ -109,22 +114,25 @@ class DynamicsConfig:
     hidden: tuple[int, ...] = (200, 200, 200, 200)
     """Width of each SiLU layer; the paper uses 400 for Humanoid."""
     learning_rate: float = bounded(1e-3, 0.0, open_low=True)
-    """Adam's step size: 1e-3 as in MBPO, whose ensemble this is. The paper's table (--preset paper)
-    has 3e-4, for the released code's mixture network. With that the ensemble lags behind the
-    buffer: on Hopper its squared error on the policy's next 250 transitions is two and a half times
-    as large (see bench/returns/README.md)."""
+    """Adam's step size: 1e-3 as in MBPO, whose ensemble this is, and as the released code has for
+    its mixture network. The paper's table (--preset paper) has 3e-4. With that the ensemble lags
+    behind the buffer: on Hopper its squared error on the policy's next 250 transitions is two and a
+    half times as large (see bench/returns/README.md)."""
     weight_decay: float = bounded(5e-5, 0.0)
-    """L2 penalty of the layers through Adam (MBPO: 2.5e-5 at the input to 1e-4 at the output beside
-    twice this log-likelihood, so half of that in these units)."""
+    """L2 penalty of the layers, their biases too, through Adam (MBPO: of the weights alone, 2.5e-5
+    at the input to 1e-4 at the output beside twice this log-likelihood, so half of that in these
+    units)."""
     batch_size: int = bounded(256, 1)
     """Rows per member and step."""
     epochs: int = bounded(10, 1)
-    """Epochs per iteration at most; early stopping may end sooner."""
+    """Epochs per iteration at most; early stopping may end sooner (the paper: 10; the released code
+    goes through the whole buffer up to 30 times, MBPO as often as its errors fall)."""
     batches_per_epoch: int = bounded(100, 1)
     """Minibatches per epoch."""
     holdout: float = bounded(0.1, 0.0, 0.5, open_low=True)
-    """Share of the buffer's rows held out: they choose the elites and end the training. A row is
-    held out for good; MBPO draws them anew at each fit, so that most have been trained on."""
+    """Share of the buffer's rows held out (MBPO: 0.2): they choose the elites and end the training.
+    A row is held out for good; MBPO draws them anew at each fit, so that most have been trained
+    on."""
     max_holdout: int = bounded(5000, 1)
     """Held-out rows at most, as in MBPO; the rows above it join the training."""
     patience: int = bounded(5, 1)
@@ -165,7 +173,8 @@ class WeightsConfig:
     """From δ, or from age, to the weight of a row."""
 
     max_weight: float = bounded(10.0, 0.0, open_low=True)
-    """TOM: weights above are clipped; the released code uses 10, the paper does not mention it."""
+    """TOM: weights above are clipped. The released code clips at 10 for the model, not for the
+    starts of rollouts; the paper does not mention it."""
     uniform_share: float = bounded(0.3, 0.0, 1.0)
     """TOM: the model is fitted with, and rollouts start by, (1 − u) ξ* + u, ξ* with mean 1; the
     paper (--preset paper) and the released code have u = 0. χ² gives most of a buffer that began

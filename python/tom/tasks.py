@@ -96,8 +96,14 @@ def find_task(name: str, args: Sequence[str] = ()) -> Task:
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     "default": {},
-    # Where the defaults of `Config` are not the paper's table; their docstrings say why.
-    "paper": {"dynamics.learning_rate": 3e-4, "weights.uniform_share": 0.0},
+    # Where the defaults of `Config` are not the paper's table or equations; its docstrings say why.
+    "paper": {
+        "discriminator.replay_label": 0.0,
+        "dual_q.after_termination": "cut",
+        "dual_q.settle_constant": False,
+        "dynamics.learning_rate": 3e-4,
+        "weights.uniform_share": 0.0,
+    },
     # A whole run in well under a minute on two cores: it shows that everything works, not that
     # anything is learned.
     "debug": {

@@ -122,6 +122,7 @@ class OccupancyWeighting:
     ) -> None:
         self.layout = layout
         self.current_rows = config.discriminator.current_rows
+        self.exploration_steps = config.exploration_steps
         self.max_weight = config.weights.max_weight
         self.uniform_share = config.weights.uniform_share
         self.divergence = config.divergence
@@ -149,10 +150,11 @@ class OccupancyWeighting:
         policy: Policy,
         current: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Fit discriminator and dual Q, then weigh every row; uniform while rows are too few.
+        """Fit discriminator and dual Q, then weigh every row.
 
         `current` are rows of the policy [S, n, W]; left out, they are the newest of the buffers.
-        Raises TrainingError if the networks have diverged.
+        Until there are as many that no exploration has made, the weights are uniform. Raises
+        TrainingError if the networks have diverged.
 
         Among the metrics, `tom/flow_balance` is E_D[ξ*] as the gradient steps left it, before the
         constant of Q is settled and weights are clipped: 1 at the optimum of (22), so it says how
@@ -160,7 +162,8 @@ class OccupancyWeighting:
         E_D[ξ* (1 − γ (1 − terminated))] / (1 − γ), of which the same is true. KL has none: its
         weights have a mean of 1 wherever Q is.)
         """
-        if current is None and len(replays) < self.current_rows:
+        own = min(len(replays), replays.total_appended - self.exploration_steps)
+        if current is None and own < self.current_rows:
             return UniformWeighting().update(replays, initial_states, policy)
         metrics = self.discriminator.fit(replays, current)
         rows = replays.rows()
