@@ -26,14 +26,16 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder, with the README's `points.py`; Python looks for no modules in it.
+    """The current folder, with the README's `points.py` and `recent.py`; Python looks for no
+    modules in it.
 
     What they register, and they themselves, are gone afterwards.
     """
     readme = (Path(__file__).parents[1] / "README.md").read_text()
-    found = re.search(r"^#+ Your own environment\n.*?```python\n(.*?)```", readme, re.M | re.S)
-    assert found, "README.md has no Python block under the heading 'Your own environment'"
-    (tmp_path / "points.py").write_text(found.group(1))
+    for file, heading in (("points.py", "Your own environment"), ("recent.py", "Your own weights")):
+        found = re.search(rf"^#+ {heading}\n.*?```python\n(.*?)```", readme, re.M | re.S)
+        assert found, f"README.md has no Python block under the heading {heading!r}"
+        (tmp_path / file).write_text(found.group(1))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     registered = dict(gymnasium.registry)

@@ -23,9 +23,9 @@ from tom.weighting import (
     OccupancyWeighting,
     RecencyWeighting,
     defensive_mixture,
-    make_weighting,
     weight_metrics,
 )
+from tom.weightings import make_weighting
 
 SMALL = dataclasses.replace(
     Config(),

@@ -33,6 +33,7 @@ from tyro.constructors import (
 from tom.config import Config
 from tom.devices import check_device
 from tom.flags import read_flags
+from tom.names import short_name
 from tom.one_line import refusals
 from tom.run_folder import saved_config
 from tom.settings import Settings, SettingsT, override, validate, walk
@@ -145,7 +146,7 @@ def default_run_dir(config: Config, preset: Preset = "default") -> str:
     if config.seeds > 1:
         seeds += f"to{config.seed + config.seeds - 1}"
     task = "-".join([config.env, *config.env_args])
-    return run_dir_named(f"{task}-{config.algorithm}-seed{seeds}", preset)
+    return run_dir_named(f"{task}-{short_name(config.algorithm)}-seed{seeds}", preset)
 
 
 def run_dir_named(name: str, preset: Preset) -> str:

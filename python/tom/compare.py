@@ -18,6 +18,7 @@ from tom import figures
 from tom.config import Config
 from tom.console import make_console, say
 from tom.figures import ALGORITHM_COLOURS, GREY, PALETTE, FloatArray
+from tom.names import label_of
 from tom.one_line import endings, refusals
 from tom.one_line_parser import OneLineParser
 from tom.returns import Curve, RunReturns, on_common_steps, read_returns
@@ -132,7 +133,7 @@ def read_groups(given: Sequence[str]) -> list[Group]:
                 f"runs: given {first.path} of {first.task_text} and {path} of {run.task_text}, "
                 f"allowed are runs of one task"
             )
-        runs.setdefault(label or run.algorithm.upper(), []).append(run)
+        runs.setdefault(label or label_of(run.algorithm), []).append(run)
     if len(runs) > len(PALETTE):
         raise ConfigError(f"runs: given {len(runs)} labels, allowed are at most {len(PALETTE)}")
     return [_pool(label, members) for label, members in runs.items()]

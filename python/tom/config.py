@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tom.env_args import read_env_args
-from tom.names import DivergenceName, Precision
+from tom.names import ALGORITHMS, DivergenceName, Precision
 from tom.settings import ConfigError as ConfigError
 from tom.settings import Settings, bounded
 from tom.settings import override as override
-
-Algorithm = Literal["tom", "mbpo", "pmac", "sac"]
 
 
 @dataclass(frozen=True)
@@ -243,11 +241,13 @@ class Config(Settings):
     env_args: tuple[str, ...] = ()
     """Arguments of the task, NAME=VALUE each, such as contact_cost_weight=0 for Ant. They join or
     replace those of a short name, such as MBPO's shorter observations of ant and humanoid."""
-    algorithm: Algorithm = "tom"
+    algorithm: str = "tom"
     """tom: weights from the dual Q; mbpo: uniform weights; pmac: weights that decay with age; sac:
     no model at all, the policy learns from real rows alone (weights, dynamics and rollout settings
     then mean nothing). For sac as it is usually run add --updates-per-step 1 and --replay.capacity
-    1000000, and see --sac.target-entropy: the other defaults are those of the model-based ones."""
+    1000000, and see --sac.target-entropy: the other defaults are those of the model-based ones.
+    module:function: weights of your own, from the object that function(layout, config, seeds,
+    device) makes, a tom.weighting.Weighting."""
     seeds: int = bounded(1, 1)
     """Independent runs trained at once; every network carries them as its first axis."""
     seed: int = bounded(0, 0)
@@ -328,6 +328,12 @@ class Config(Settings):
         if not self.env:
             raise ConfigError("env: given '', allowed is a short task name or a Gymnasium id")
         read_env_args(self.env_args)
+        module, _, function = self.algorithm.partition(":")
+        if self.algorithm not in ALGORITHMS and not (module and function):
+            raise ConfigError(
+                f"algorithm: given {self.algorithm!r}, allowed are {', '.join(ALGORITHMS)} or "
+                f"module:function"
+            )
         module, _, function = self.termination.partition(":")
         if self.termination not in ("task", "none") and not (module and function):
             raise ConfigError(

@@ -26,7 +26,7 @@ from tom.task_env import layout_of, make_env
 from tom.termination import TerminationRule, termination_rule
 from tom.training_error import writing
 from tom.user_code import describe
-from tom.weighting import make_weighting
+from tom.weightings import make_weighting
 
 
 class Experiment:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from tom import figures, metrics
 from tom.figures import BLUE, DASHES, GREY, VERMILION, FloatArray
+from tom.names import label_of
 from tom.progression import RANDOM, REPLAY, Progression
 from tom.returns import evaluations, on_common_steps
 
@@ -52,7 +53,7 @@ def plot_returns(run: Path) -> Path:
         axes.text(0.5, 0.5, "no evaluation yet", ha="center", transform=axes.transAxes, color=GREY)
         axes.set_yticks([])
         axes.set_xlim(0, config["steps"])
-    figures.set_title(axes, f"{config['env']}, {config['algorithm'].upper()}")
+    figures.set_title(axes, f"{config['env']}, {label_of(config['algorithm'])}")
     axes.set_xlabel("environment steps")
     axes.set_ylabel(f"mean return of {config['evaluation']['episodes']} episodes")
     return figures.save(figure, run / "plots" / "returns.png")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from tom.user_code import import_named
+from tom.user_code import named_function
 
 # observations [n, O] -> bool [n]
 TerminationRule = Callable[[Any], Any]
@@ -32,19 +31,8 @@ def termination_rule(termination: TerminationRule | str | None) -> TerminationRu
             f"{given}, but it must be 'none' or 'module:function', the name of a function that can "
             "be imported and takes observations [n, O] to bool [n]."
         )
-    found = import_named(module, given)
-    rule = getattr(found, function, None)
-    if callable(rule):
-        return rule  # type: ignore[no-any-return]
-    if rule is not None:
-        raise ValueError(
-            f"{given}, but {function} in the module {module} is of type {type(rule).__name__}; it "
-            "must be a function that takes observations [n, O] to bool [n]."
-        )
-    functions = [name for name, value in vars(found).items() if callable(value)]
-    close = difflib.get_close_matches(function, functions, n=1)
-    remedy = f"did you mean {module}:{close[0]}?" if close else "it must be defined there."
-    raise ValueError(f"{given}, but the module {module} has no function {function!r}; {remedy}")
+    wanted = "a function that takes observations [n, O] to bool [n]"
+    return named_function(termination, given, wanted)
 
 
 def _never(observations: Any) -> Any:

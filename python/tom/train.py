@@ -19,6 +19,7 @@ from tom.experiment import Experiment
 from tom.interrupt import Interrupt
 from tom.live_curve import LiveCurve
 from tom.logger import Logger
+from tom.names import label_of
 from tom.one_line import INTERRUPTED, endings, refusals
 from tom.plots import plot_returns, plot_weight_age
 from tom.policy_batches import policy_batches
@@ -204,7 +205,7 @@ def plot_weights(run: Experiment, folder: RunFolder) -> None:
             folder.plots / f"weight_age_seed_{seed}.png",
             buffer.ages[weighed] - later,
             buffer.weights[weighed],
-            f"{config.env}, {config.algorithm.upper()}, seed {seed}, step {run.step - later:,}",
+            f"{config.env}, {label_of(config.algorithm)}, seed {seed}, step {run.step - later:,}",
         )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 
 def import_named(module: str, given: str) -> ModuleType:
@@ -29,6 +32,33 @@ def import_named(module: str, given: str) -> ModuleType:
             f"{given}, but the module {module} raised {describe(error)} when it was imported; "
             f"`python -c 'import {module}'` shows where."
         ) from error
+
+
+def named_function(name: str, given: str, wanted: str) -> Callable[..., Any]:
+    """The function that a setting names.
+
+    Args:
+        name: `module:function`.
+        given: how messages begin, such as `termination is 'points:arrived'`.
+        wanted: what the function should be, such as `a function from observations to booleans`.
+
+    Raises:
+        ValueError: one sentence: there is no such function, or its module cannot be imported.
+    """
+    module, _, function = name.partition(":")
+    found = import_named(module, given)
+    value = getattr(found, function, None)
+    if callable(value):
+        return value  # type: ignore[no-any-return]
+    if value is not None:
+        raise ValueError(
+            f"{given}, but {function} in the module {module} is of type {type(value).__name__}; it "
+            f"must be {wanted}."
+        )
+    functions = [name for name, value in vars(found).items() if callable(value)]
+    close = difflib.get_close_matches(function, functions, n=1)
+    remedy = f"did you mean {module}:{close[0]}?" if close else "it must be defined there."
+    raise ValueError(f"{given}, but the module {module} has no function {function!r}; {remedy}")
 
 
 def describe(error: BaseException) -> str:

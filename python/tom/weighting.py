@@ -198,17 +198,6 @@ class OccupancyWeighting:
         self.dual_q.load_state_dict(state["dual_q"])
 
 
-def make_weighting(
-    layout: RowLayout, config: Config, seeds: list[int], device: torch.device
-) -> Weighting:
-    """The configured algorithm's weighting: the one place where the algorithms part."""
-    if config.algorithm in ("mbpo", "sac"):  # plain SAC asks for none
-        return UniformWeighting()
-    if config.algorithm == "pmac":
-        return RecencyWeighting(config.weights.decay, config.exploration_steps)
-    return OccupancyWeighting(layout, config, seeds, device)
-
-
 def defensive_mixture(weights: Tensor, share: float) -> Tensor:
     """(1 − u) w + u for weights [S, N] scaled to mean 1 and u = `share`, [S, N].
 
