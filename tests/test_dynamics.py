@@ -183,7 +183,7 @@ def test_rare_noise_is_not_held_down_by_the_penalty() -> None:
 def test_small_steady_improvements_are_no_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
     """By 0.4 % an epoch: every third epoch is 1 % below the last that was."""
     config = dataclasses.replace(CONFIG, epochs=12, patience=4, members=2, elites=1)
-    for fall, epochs in ((0.996, 12.0), (0.9995, 4.0)):
+    for fall, epochs in ((0.996, 12.0), (0.9995, 5.0)):
         ensemble, calls = _ensemble(config, seeds=(0,)), 0
 
         def errors(*_: Tensor, fall: float = fall) -> tuple[Tensor, Tensor]:
@@ -194,6 +194,23 @@ def test_small_steady_improvements_are_no_standstill(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(ensemble, "_errors", errors)
         rows = filled_replays(linear_world(1, 200))
         assert ensemble.fit(rows, torch.ones(1, 200))["model/epochs"].item() == epochs
+
+
+def test_what_was_before_is_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of epochs that only get worse the first is kept, for it has seen the newest rows."""
+    config = dataclasses.replace(CONFIG, epochs=6, patience=2, members=2, elites=1)
+    ensemble = _ensemble(config, seeds=(0,))
+    before, after_epoch = ensemble.network.flat.clone(), []
+
+    def errors(*_: Tensor) -> tuple[Tensor, Tensor]:
+        after_epoch.append(ensemble.network.flat.clone())
+        return (torch.full((1, 2), 1.0 + len(after_epoch)),) * 2
+
+    monkeypatch.setattr(ensemble, "_errors", errors)
+    metrics = ensemble.fit(filled_replays(linear_world(1, 200)), torch.ones(1, 200))
+    assert metrics["model/epochs"].item() == 3
+    assert not torch.equal(after_epoch[0], before)
+    assert torch.equal(ensemble.network.flat, after_epoch[0])
 
 
 def test_rows_go_through_the_member_they_are_given_to() -> None:

@@ -92,10 +92,12 @@ class DynamicsEnsemble:
         sets those it wants.
 
         Each seed stops early by itself: when `patience` epochs have passed in which no member's
-        held-out error fell by 1 % of what it was when it last did so, or at first. Every member
-        ends with the parameters of its best epoch, or with those it had if none was better. What a
-        stopped seed goes on learning beside the others is dropped, but it moves that seed's draws
-        and Adam's moments, so a seed trained beside others is as good as one alone, not equal.
+        held-out error fell by 1 % of what it was when it last did so, or after the first. Every
+        member ends with the parameters of its best epoch. Those from before are no candidates, as
+        in MBPO: most held-out rows are old, so that a model which learns the newest need not get
+        better on them. What a stopped seed goes on learning beside the others is dropped, but it
+        moves that seed's draws and Adam's moments, so a seed trained beside others is as good as
+        one alone, not equal.
 
         Returns:
             Figures, each [S]: `model/train_nll` and `model/epochs`; negative log-likelihoods and
@@ -114,8 +116,9 @@ class DynamicsEnsemble:
         metrics = self._errors_on_new_rows(replays)
         self._standardise(replays)
         held_out, loss_weights = self._hold_out(replays, weights)
-        best = self._errors(held_out.rows, held_out.weights)[1]
-        reference, best_flat = best, self.network.flat.clone()
+        best_flat = self.network.flat.clone()
+        shape = (self.network.seeds, config.members)
+        best = reference = torch.full(shape, torch.inf, device=best_flat.device)
         stale = torch.zeros(self.network.seeds, dtype=torch.int64, device=best.device)
         epochs = torch.zeros_like(stale)
         train_nll = torch.zeros(self.network.seeds, device=best.device)
@@ -130,7 +133,7 @@ class DynamicsEnsemble:
                 minibatches = self._minibatches(replays, loss_weights)
             error = self._errors(held_out.rows, held_out.weights)[1]
             improved = running.unsqueeze(1) & (error < best)
-            substantial = running.unsqueeze(1) & (reference - error > 0.01 * reference.abs())
+            substantial = running.unsqueeze(1) & (error < 0.99 * reference)
             reference = torch.where(substantial, error, reference)
             self._keep(best_flat, improved)
             best = torch.where(improved, error, best)
