@@ -139,6 +139,16 @@ def test_pairs_that_mean_nothing_to_an_algorithm_need_not_fit() -> None:
         validate(override(Config(), {"algorithm": algorithm, "discount": 1.0}))
 
 
+def test_a_name_that_is_no_setting_is_refused() -> None:
+    """As is a value where a group of settings stands."""
+    with pytest.raises(ConfigError, match=r"dual_q.step: no such setting; allowed are dual_q.hidd"):
+        override(Config(), {"dual_q.step": 3})
+    with pytest.raises(ConfigError, match=r"lr: no such setting; allowed are env, env_args"):
+        override(Config(), {"lr": 3e-4})
+    with pytest.raises(ConfigError, match=r"dual_q: given a dict, allowed is a group of settings;"):
+        validate(Config(dual_q={"steps": 3}))  # type: ignore[arg-type]
+
+
 def test_override_replaces_groups_in_part() -> None:
     config = override(Config(), {"dynamics.members": 9, "dynamics.elites": 3, "steps": 10})
     assert config.dynamics == DynamicsConfig(members=9, elites=3)

@@ -88,6 +88,9 @@ def test_update_weights_changes_a_few_and_the_last_of_equal_slots_counts() -> No
     expected = torch.ones(40, dtype=torch.float64)
     expected[3], expected[39] = 4.0, 0.0
     assert torch.equal(buffer.weights, expected)
+    some = torch.tensor([39, 3, 0, 3])
+    assert torch.equal(buffer.weights_at(some), expected[some])
+    assert torch.equal(buffer.weights_at(some.numpy()[:0]), expected[:0])
     buffer.update_weights(np.array([0, 1]), 0.5)
     assert buffer.weights[:2].tolist() == [0.5, 0.5]
     assert buffer.total_weight == 38 + 4 - 1 + 1 - 1

@@ -195,6 +195,7 @@ CASES: list[tuple[str, Call, type[Exception], str]] = [
     ("draw negative", lambda b: b.draw(-1), ValueError, "n is -1; it must not be negative"),
     ("draw float", lambda b: b.draw(2.0), TypeError, "n is 2.0; it must be an int"),
     ("uniform negative", lambda b: b.draw_uniform(-2), ValueError, "n is -2"),
+    ("weights at", lambda b: b.weights_at(torch.tensor([0, 5])), IndexError, "idx[1] is 5"),
     ("gather low", lambda b: b.gather(torch.tensor([-1])), IndexError, "idx[0] is -1"),
     ("gather high", lambda b: b.gather(torch.tensor([4, 7])), IndexError, "idx[1] is 7"),
     (

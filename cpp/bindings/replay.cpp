@@ -109,6 +109,17 @@ py::object gather(const ReplayBuffer& buffer, const py::handle& idx, const py::o
   return rows.object;
 }
 
+py::array_t<double> weights_at(const ReplayBuffer& buffer, const py::handle& idx) {
+  const auto slots = to_slots(buffer, idx);
+  py::array_t<double> w(static_cast<py::ssize_t>(slots.size()));
+  double* const numbers = w.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    buffer.weights_at(slots, numbers);
+  }
+  return w;
+}
+
 py::object newest(const ReplayBuffer& buffer, const py::handle& count) {
   const std::size_t n = to_count(count, "n");
   if (n > buffer.size()) {
@@ -203,6 +214,7 @@ void bind_replay(py::module_& m) {
              }
              return w;
            })
+      .def("weights_at", &weights_at, py::arg("idx"))
       .def("restore", &restore, py::arg("rows"), py::arg("weights"), py::arg("total_appended"),
            py::arg("seed"), py::arg("calls"))
       .def("__len__", &ReplayBuffer::size)

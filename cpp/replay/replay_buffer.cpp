@@ -167,6 +167,11 @@ void ReplayBuffer::weights(std::size_t n, double* out) const {
   for (std::size_t slot = 0; slot < n; ++slot) out[slot] = hold.tree().weight(slot);
 }
 
+void ReplayBuffer::weights_at(std::span<const std::int64_t> slots, double* out) const {
+  const Hold hold = generations_.hold();
+  for (const std::int64_t slot : slots) *out++ = hold.tree().weight(slot);
+}
+
 double ReplayBuffer::effective_sample_size() const {
   const Hold hold = generations_.hold();
   const std::size_t n = size();

@@ -71,9 +71,10 @@ class ReplayBuffer {
   // The slots of the newest n <= size() rows, oldest first, at one moment during the call.
   void newest(std::size_t n, std::int64_t* slots) const;
 
-  // Copies of the weights of slots 0 ... n - 1, and sums over them. Each weight is whole;
-  // overlapping point writes may be seen in part.
+  // Copies of the weights of slots 0 ... n - 1, or of those given, and sums over them. Each weight
+  // is whole; overlapping point writes may be seen in part.
   void weights(std::size_t n, double* out) const;
+  void weights_at(std::span<const std::int64_t> slots, double* out) const;
   double effective_sample_size() const;  // (sum w)^2 / sum w^2, and 0 if all are 0
   double total_weight() const { return generations_.hold().tree().total(); }
 

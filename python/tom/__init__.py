@@ -8,7 +8,7 @@ policy that it has trained.
 from tom import _libraries as _libraries
 from tom.agent import Agent, load_agent
 from tom.batch_env import BatchEnv
-from tom.config import Config, ConfigError
+from tom.config import Config, ConfigError, override
 from tom.dataset_weights import dataset_weights
 from tom.datasets import Dataset
 from tom.divergences import DIVERGENCES, Divergence
@@ -35,6 +35,7 @@ __all__ = [
     "load_agent",
     "make_vector_env",
     "occupancy_weights",
+    "override",
     "stacked_mlp",
     "weighted_gaussian_nll",
 ]

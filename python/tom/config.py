@@ -134,8 +134,8 @@ class DynamicsConfig:
     max_holdout: int = bounded(5000, 1)
     """Held-out rows at most, as in MBPO; the rows above it join the training."""
     patience: int = bounded(5, 1)
-    """Epochs in which no member's held-out error falls by 1 % of what it was when it last did so
-    before training ends (MBPO: one more than 5)."""
+    """Epochs in which no member's held-out error falls by 1 % of what it was when it last did so,
+    or after the first epoch, before training ends (MBPO: one more than 5)."""
     log_var_penalty: float = bounded(0.005, 0.0)
     """Weight of (Σ max_log_var − Σ min_log_var), which pulls the learned bounds together, beside
     the sum of the members' log-likelihoods: each member's own bounds have a share of it (MBPO: 0.01

@@ -33,10 +33,14 @@ def dataset_weights(
             asked in a few states beforehand, to see that it does.
         current: transitions of its own [n, W].
         config: its `discriminator`, `dual_q`, `weights.max_weight`, `divergence`, `discount`,
-            `seed`, `device`, `cuda_graphs` and `precision`.
+            `seed`, `device`, `cuda_graphs` and `precision`. The numbers of steps are by default
+            those of one iteration among many; for data that are weighed once tom.offline takes ten
+            times as many, and `dual_q.policy_samples` 4.
 
     Returns:
-        Weights [N] on the CPU, and the metrics of the two trainings.
+        Weights [N] on the CPU, and the metrics of the two trainings. `tom/flow_balance` is 1 where
+        the dual Q has converged, and `tom/clip_fraction` the share of rows whose weight was cut to
+        `weights.max_weight`: few steps, or data that the policy leaves, show there.
 
     Raises:
         ConfigError: a setting that cannot be used.

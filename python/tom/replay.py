@@ -153,6 +153,17 @@ class ReplayBuffer:
         """The weights, float64 ``[len]`` in slot order; a copy."""
         return torch.from_numpy(self._buffer.weights())
 
+    def weights_at(self, idx: Array) -> torch.Tensor:
+        """The weights of some rows, float64 ``[n]``, in O(n).
+
+        Args:
+            idx: int64 ``[n]``, slots that hold a row.
+
+        Raises:
+            IndexError: if a slot holds no row.
+        """
+        return torch.from_numpy(self._buffer.weights_at(idx))
+
     @property
     def total_weight(self) -> float:
         """Σw."""

@@ -73,12 +73,23 @@ class RowLayout:
         reward: Tensor,
         terminated: Tensor,
     ) -> Tensor:
-        """Rows [..., W] from states [..., O], actions [..., A], rewards and flags [...]."""
-        parts = [
-            observation,
-            action,
-            next_observation,
-            reward.unsqueeze(-1),
-            terminated.to(observation.dtype).unsqueeze(-1),
-        ]
+        """Rows [..., W] from states [..., O], actions [..., A], rewards and flags [...].
+
+        Raises:
+            ValueError: a part that is no tensor of this shape.
+        """
+        states = (*observation.shape[:-1], self.observation_size)
+        actions = (*observation.shape[:-1], self.action_size)
+        for name, part, shape in (
+            ("observation", observation, states),
+            ("action", action, actions),
+            ("next_observation", next_observation, states),
+            ("reward", reward, states[:-1]),
+            ("terminated", terminated, states[:-1]),
+        ):
+            if not isinstance(part, Tensor) or part.shape != shape:
+                given = list(part.shape) if isinstance(part, Tensor) else type(part).__name__
+                raise ValueError(f"{name}: given {given}, allowed is a tensor {list(shape)}")
+        flags = terminated.to(observation.dtype)
+        parts = [observation, action, next_observation, reward.unsqueeze(-1), flags.unsqueeze(-1)]
         return torch.cat(parts, dim=-1)

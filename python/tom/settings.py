@@ -81,7 +81,18 @@ def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field
 
 
 def override(config: SettingsT, values: Mapping[str, Any]) -> SettingsT:
-    """A copy of `config` with the dotted names in `values` replaced."""
+    """A copy of `config` with settings replaced, such as `{"seeds": 3, "dual_q.steps": 5000}`.
+
+    Values are not checked here: :func:`validate` does, and so does whoever takes a configuration.
+
+    Raises:
+        ConfigError: a name that is not a setting.
+    """
+    known = types(type(config))
+    for name in values:
+        if name not in known:
+            near = [other for other in known if other.startswith(f"{name.split('.')[0]}.")]
+            raise ConfigError(f"{name}: no such setting; allowed are {', '.join(near or known)}")
     groups: dict[str, dict[str, Any]] = {}
     changes: dict[str, Any] = {}
     for name, value in values.items():
@@ -146,6 +157,11 @@ def check_values(config: Settings) -> None:
     """
     hints = types(type(config))
     for name, item, value in walk(config):
+        if name not in hints:  # in the place of a group
+            raise ConfigError(
+                f"{name}: given a {type(value).__name__}, allowed is a group of settings; "
+                f'tom.override(config, {{"{name}.NAME": value}}) changes one of them'
+            )
         if get_origin(hints[name]) is Literal:
             allowed = get_args(hints[name])
             if value not in allowed:
