@@ -216,6 +216,39 @@ def test_leftovers_of_a_crash_are_ignored_and_removed(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_files_have_the_mode_that_the_umask_leaves(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        path = checkpoint.save(tmp_path, 1, {"shared": {"x": torch.ones(2)}})
+    finally:
+        os.umask(before)
+    assert {file.name: file.stat().st_mode & 0o777 for file in path.iterdir()} == {
+        "manifest.json": 0o666 & ~mask,
+        "shared.safetensors": 0o666 & ~mask,
+    }
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_to_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, 1, {"shared": {"x": 1}})
+    opened = Path.open
+
+    def refuse(self: Path, *arguments: Any, **more: Any) -> Any:
+        if self.suffix == ".safetensors":
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"the checkpoint {tmp_path}/step_00000001 cannot be read (")
+    assert "Permission denied" in message and "may read its files" in message
+    assert "delete" not in message and "damaged" not in message
+
+
 def flip_a_bit(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[-3] ^= 4

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tom.config import Config, ConfigError, DiscriminatorConfig, EvaluationConfig, SACConfig
-from tom.run_folder import RunFolder
+from tom.run_folder import RunFolder, find_folder
 from tom.settings import from_dict
 
 
@@ -124,6 +124,17 @@ def test_file_in_the_way_is_refused(tmp_path: Path) -> None:
         RunFolder.open(config_in(tmp_path / "file"))
     with pytest.raises(ConfigError, match=r"cannot be written \(Not a directory\)"):
         RunFolder.open(config_in(tmp_path / "file" / "below"))
+
+
+def test_a_folder_that_may_not_be_read_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_file", refuse)  # root may read everything
+    with pytest.raises(ConfigError, match=r"policy: given x, which cannot be read .*Permission"):
+        find_folder(tmp_path, "policy: given x")
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from tom.durable import flush
 from tom.state import State
+from tom.tensor_file import write_tensors
 
 MANIFEST = "manifest.json"
 ASIDE = ".replaced_"  # begins the name of one that is being replaced
@@ -62,10 +62,7 @@ def save(folder: Path, step: int, states: Mapping[str, State], *, keep: int = 2)
             file = temporary / f"{name}.safetensors"
             tensors: dict[str, torch.Tensor] = {}
             tree = json.dumps(_encode(state, name, "", tensors))
-            try:
-                save_file(tensors, file, metadata={"tree": tree})
-            except SafetensorError as error:  # which is how it says that the disk is full
-                raise OSError(f"{file} cannot be written ({error})") from error
+            write_tensors(file, tensors, {"tree": tree})
             flush(file)
             files[file.name] = _fingerprint(file)
         manifest = temporary / MANIFEST
@@ -89,7 +86,8 @@ def load(folder: Path, step: int | None = None) -> tuple[int, dict[str, State]] 
     Every value comes back as it was saved, tensors on the CPU. None if there is no checkpoint.
 
     Raises:
-        CheckpointError: a damaged checkpoint, or none of the given `step`.
+        CheckpointError: a checkpoint that is damaged or cannot be read, or none of the given
+            `step`.
     """
     found = steps(folder)
     if step is not None and step not in found:
@@ -103,10 +101,16 @@ def load(folder: Path, step: int | None = None) -> tuple[int, dict[str, State]] 
         path = folder / f"{ASIDE}{path.name}"
     try:
         return step, _read(path)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    # A file that is missing is damage.
+    except (FileNotFoundError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"the checkpoint {path} is damaged ({error}); delete that folder to resume from "
             f"{_earlier(found, step)}"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(
+            f"the checkpoint {path} cannot be read ({error}); it may be whole, so see to it that "
+            f"you may read its files"
         ) from error
 
 

@@ -18,7 +18,6 @@ from typing import Annotated
 
 import torch
 import tyro
-from safetensors.torch import save_file
 
 from tom import checkpoint, cli
 from tom.console import make_console, say
@@ -34,6 +33,7 @@ from tom.progression import Progression, progression, progression_table, summary
 from tom.run_folder import RunFolder
 from tom.settings import override
 from tom.tasks import Preset
+from tom.tensor_file import write_tensors
 from tom.train import finish_run, open_run
 from tom.training_error import writing
 from tom.user_code import see_current_folder
@@ -164,7 +164,7 @@ def _train(config: OfflineConfig, screen: Screen, command: str) -> bool:
 
 
 def _write(path: Path, weights: torch.Tensor, progress: Progression) -> None:
-    save_file({"weights": weights.contiguous()}, path / "weights.safetensors")
+    write_tensors(path / "weights.safetensors", {"weights": weights.contiguous()})
     write_bins(path / "bins.csv", progress)
 
 

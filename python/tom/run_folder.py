@@ -162,11 +162,14 @@ def find_folder(path: Path, given: str) -> Path:
         given: how messages begin, such as `policy: given runs/x`.
 
     Raises:
-        ConfigError: it holds no run.
+        ConfigError: it holds no run, or cannot be read.
     """
-    for folder in (path / "sac", path):
-        if (folder / "config.json").is_file():
-            return folder
+    try:
+        for folder in (path / "sac", path):
+            if (folder / "config.json").is_file():
+                return folder
+    except OSError as error:
+        raise ConfigError(f"{given}, which cannot be read ({error}), {ALLOWED_RUN}") from error
     raise ConfigError(f"{given}, which holds no run, {ALLOWED_RUN}")
 
 
