@@ -8,7 +8,7 @@ from torch import Tensor
 from helpers import LAYOUT, filled_replays, linear_world, streams
 from tom.config import Config, DynamicsConfig, RolloutConfig, override
 from tom.dynamics import DynamicsEnsemble
-from tom.rollouts import ModelRollouts, rollout_length, rows_kept
+from tom.rollouts import ModelRollouts, rows_kept
 from tom.termination import TerminationRule
 
 
@@ -62,8 +62,8 @@ def test_length_grows_in_a_straight_line() -> None:
     """MBPO's schedule for Hopper: 1 to 15 between 20 000 and 100 000 steps."""
     growing = RolloutConfig(final_length=15)
     steps = (5_000, 20_000, 25_000, 25_750, 60_000, 99_750, 100_000, 200_000)
-    assert [rollout_length(growing, step) for step in steps] == [1, 1, 1, 2, 8, 14, 15, 15]
-    assert {rollout_length(RolloutConfig(length=3), step) for step in steps} == {3}
+    assert [growing.length_at(step) for step in steps] == [1, 1, 1, 2, 8, 14, 15, 15]
+    assert {RolloutConfig(length=3).length_at(step) for step in steps} == {3}
 
 
 def test_rows_live_as_long_whatever_the_length() -> None:

@@ -165,6 +165,12 @@ class RolloutConfig:
     """Model rows live for this many environment steps (the released code and MBPO: one epoch of
     1000 steps), and longer where trajectories end early."""
 
+    def length_at(self, step: int) -> int:
+        """Model steps from each start at an environment step: MBPO's schedule, rounded down."""
+        growth = max(self.final_length - self.length, 0)
+        passed, whole = step - self.growth_start, self.growth_end - self.growth_start
+        return self.length + min(max(passed, 0), whole) * growth // whole
+
 
 @dataclass(frozen=True)
 class WeightsConfig:
@@ -349,6 +355,15 @@ class Config(Settings):
             raise ConfigError(
                 f"rollout.growth_end: given {self.rollout.growth_end}, allowed is more than "
                 f"rollout.growth_start = {self.rollout.growth_start}"
+            )
+        rollout = self.rollout
+        grows = self.model_based and rollout.final_length > rollout.length
+        if grows and rollout.length_at(self.steps) == rollout.length:
+            raise ConfigError(
+                f"rollout.final_length: given {rollout.final_length}, but after {self.steps} steps "
+                f"rollouts still have their first length of {rollout.length}, allowed are smaller "
+                f"--rollout.growth-start = {rollout.growth_start} and --rollout.growth-end = "
+                f"{rollout.growth_end}, or more --steps"
             )
         if self.steps <= self.exploration_steps:
             raise ConfigError(

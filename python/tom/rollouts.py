@@ -7,20 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tom.batching import in_chunks
-from tom.config import Config, RolloutConfig
+from tom.config import Config
 from tom.dual_q import Policy
 from tom.dynamics import DynamicsEnsemble
 from tom.rows import RowLayout
 from tom.state import State
 from tom.streams import RandomStreams
 from tom.termination import TerminationRule
-
-
-def rollout_length(config: RolloutConfig, step: int) -> int:
-    """Model steps from each start at an environment step: MBPO's linear schedule, rounded down."""
-    growth = max(config.final_length - config.length, 0)
-    passed, whole = step - config.growth_start, config.growth_end - config.growth_start
-    return config.length + min(max(passed, 0), whole) * growth // whole
 
 
 def rows_kept(config: Config, length: int) -> int:

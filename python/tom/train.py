@@ -24,7 +24,7 @@ from tom.one_line import INTERRUPTED, endings, refusals
 from tom.plots import plot_returns, plot_weight_age
 from tom.policy_batches import policy_batches
 from tom.process import keep_freed_memory
-from tom.rollouts import rollout_length, rows_kept
+from tom.rollouts import rows_kept
 from tom.run_folder import RunFolder
 from tom.tasks import defaults
 from tom.training_error import TrainingError, writing
@@ -64,7 +64,7 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
                 replays.set_weights(weights)
                 _, rows = replays.sample(config.rollout.starts)
                 starts = rows[..., replays.layout.observation]
-                length = rollout_length(config.rollout, run.step)
+                length = config.rollout.length_at(run.step)
                 run.model_buffer.resize(rows_kept(config, length))
                 run.model_buffer.extend(run.rollouts.run(starts, policy.act, length))
 
