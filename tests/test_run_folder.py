@@ -100,6 +100,19 @@ def test_other_configuration_is_refused_by_name(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
+def test_more_seeds_are_sent_to_another_folder(tmp_path: Path) -> None:
+    RunFolder.open(config_in(tmp_path, seed=4, seeds=2))
+    with pytest.raises(ConfigError) as caught:
+        RunFolder.open(config_in(tmp_path, seed=4, seeds=5))
+    assert str(caught.value) == (
+        f"seeds: given 5, but {tmp_path} holds a run with 2; allowed is the same, or the others in "
+        f"another folder (--seed 6 --seeds 3), which tom.compare pools with these"
+    )
+    for other in ({"seed": 4, "seeds": 1}, {"seed": 3, "seeds": 5}):
+        with pytest.raises(ConfigError, match="the same, or another folder with --run-dir"):
+            RunFolder.open(config_in(tmp_path, **other))
+
+
 def test_settings_of_a_model_are_free_without_one(tmp_path: Path) -> None:
     other = DiscriminatorConfig(steps=7)
     RunFolder.open(config_in(tmp_path / "sac", algorithm="sac"))

@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +18,10 @@ from safetensors.torch import load_file
 
 from helpers import assert_refused, interrupt_at
 from tom import cli, load_agent, metrics
+from tom.config import Config, ConfigError
 from tom.plots import plot_returns
 from tom.returns import evaluations
+from tom.settings import from_dict, override, to_dict
 from tom.train import main, open_run
 
 needs_bfloat16 = pytest.mark.skipif(
@@ -108,6 +111,34 @@ def test_a_folder_that_cannot_be_resumed_is_left_alone(
         _run(folder, steps=400)
     assert "is damaged" in capsys.readouterr().err
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_checkpoint_that_does_not_fit_an_edited_configuration_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _run(tmp_path / "run", steps=300)
+    file = folder / "config.json"
+    config = from_dict(Config, json.loads(file.read_text()))
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"sac.hidden": (16,)}, "RuntimeError"),
+        ({"dynamics.members": 2}, "RuntimeError"),
+        ({"dual_q.hidden": (8, 8)}, "RuntimeError"),
+        ({"replay.capacity": 500}, "capacity"),
+        ({"env": "walker2d"}, "size"),
+        ({"seeds": 2}, "its seeds are [0], and config.json's [0, 1]"),
+        ({"seed": 1}, "its seeds are [0], and config.json's [1]"),
+    ]
+    for changed, words in changes:
+        file.write_text(json.dumps(to_dict(override(config, changed))))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ending:
+            main(["--run-dir", str(folder), "--steps", "400"])
+        error = capsys.readouterr().err
+        assert ending.value.code == 2 and error.count("\n") == 1
+        assert error.startswith(f"error: run_dir: given {folder}, whose checkpoint of step 300 ")
+        assert "does not fit config.json" in error and words in error
+    with pytest.raises(ConfigError, match=r"does not fit config\.json \(it has no seed 1\)"):
+        load_agent(folder)
 
 
 def test_a_run_whose_checkpoints_are_gone_keeps_its_metrics(

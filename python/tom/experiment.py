@@ -14,6 +14,7 @@ from tom.dynamics import DynamicsEnsemble
 from tom.evaluation import Evaluation
 from tom.initial_states import InitialStates
 from tom.model_buffer import ModelBuffer
+from tom.one_line import is_want_of_memory
 from tom.precision import check_precision
 from tom.process import use_threads
 from tom.replays import Replays
@@ -119,8 +120,8 @@ class Experiment:
         """Continue from the newest checkpoint; its `extra`, or None where there is none yet.
 
         Raises:
-            CheckpointError: a damaged checkpoint.
-            ConfigError: none where there has been one.
+            CheckpointError: a checkpoint that is damaged or cannot be read.
+            ConfigError: none where there has been one, or one of other settings.
         """
         found = checkpoint.load(folder.checkpoints)
         if found is None:
@@ -128,6 +129,25 @@ class Experiment:
             return None
         self.step, files = found
         self._saved_step = self.step
+        try:
+            return self._restore(files)
+        # What the parts say of a state that is not theirs: config.json has been changed by hand, or
+        # the task is another one under the same name.
+        except (ValueError, LookupError, RuntimeError, TypeError) as error:
+            if is_want_of_memory(error):
+                raise
+            what = str(error) if isinstance(error, ValueError) else describe(error)
+            raise ConfigError(
+                f"run_dir: given {folder.path}, whose checkpoint of step {self.step} does not fit "
+                f"config.json and the task as they are ({what}), allowed are those it was made "
+                f"with, or another folder"
+            ) from error
+
+    def _restore(self, files: dict[str, State]) -> dict[str, Any]:
+        """Load every part from a checkpoint's files; its `extra`."""
+        theirs = {int(name.removeprefix("seed_")) for name in files if name != "run"}
+        if theirs != set(self.seeds):
+            raise ValueError(f"its seeds are {sorted(theirs)}, and config.json's {self.seeds}")
         state = stack_seeds([files[f"seed_{seed}"] for seed in self.seeds])
         for name, part in self._parts().items():
             part.load_state_dict(state[name])

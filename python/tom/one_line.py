@@ -44,7 +44,7 @@ def endings() -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except (MemoryError, RuntimeError) as error:
-        if not _is_want_of_memory(error):
+        if not is_want_of_memory(error):
             raise
         print(
             "error: the memory does not suffice; smaller networks, batches, buffers or rollouts "
@@ -57,7 +57,7 @@ def endings() -> Iterator[None]:
         raise SystemExit(INTERRUPTED) from None
 
 
-def _is_want_of_memory(error: Exception) -> bool:
-    """Torch raises a plain RuntimeError where the processor's memory is full."""
+def is_want_of_memory(error: Exception) -> bool:
+    """Whether it says that memory is full: of the processor's, torch raises a RuntimeError."""
     full = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return full or "can't allocate memory" in str(error)

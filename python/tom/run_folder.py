@@ -197,8 +197,8 @@ def read_config(file: Path, kind: type[SettingsT]) -> SettingsT:
 
 
 def _compare(path: Path, saved: Settings, given: Settings) -> None:
-    ours = {name: value for name, _, value in walk(given)}
-    for name, _, theirs in walk(saved):
+    ours, held = ({name: value for name, _, value in walk(each)} for each in (given, saved))
+    for name, theirs in held.items():
         if ours[name] == theirs or {name, name.partition(".")[0]} & set(given.free):
             continue
         # Random streams of the processor and of a GPU do not fit each other.
@@ -207,9 +207,13 @@ def _compare(path: Path, saved: Settings, given: Settings) -> None:
         if name == "steps" and ours[name] > theirs:
             continue
         allowed = "that or more" if name == "steps" else "the same"
+        elsewhere = "another folder with --run-dir"
+        if name == "seeds" and ours[name] > theirs and ours["seed"] == held["seed"]:
+            more = f"--seed {ours['seed'] + theirs} --seeds {ours[name] - theirs}"
+            elsewhere = f"the others in another folder ({more}), which tom.compare pools with these"
         raise ConfigError(
             f"{name}: given {_show(ours[name])}, but {path} holds a run with {_show(theirs)}; "
-            f"allowed is {allowed}, or another folder with --run-dir"
+            f"allowed is {allowed}, or {elsewhere}"
         )
 
 

@@ -39,7 +39,8 @@ def find_run(path: Path, given: str, task: Task | None = None, seed: int | None 
         seed: which of its seeds; left out, the first.
 
     Raises:
-        ConfigError: no such run or seed, a run of another task, or one without a checkpoint.
+        ConfigError: no such run or seed, a run of another task, or one without a checkpoint that
+            fits its settings.
     """
     path, allowed = find_folder(path, given), ALLOWED_RUN
     try:
@@ -58,6 +59,11 @@ def find_run(path: Path, given: str, task: Task | None = None, seed: int | None 
         raise ConfigError(f"{given}, which has no checkpoint yet, {allowed} with one")
     step, files = found
     number = config.seed if seed is None else int(seed)
+    if f"seed_{number}" not in files:
+        raise ConfigError(
+            f"{given}, whose checkpoint does not fit config.json (it has no seed {number}), "
+            f"{allowed} whose settings are those it was made with"
+        )
     return SavedRun(config, number, step, files[f"seed_{number}"])
 
 
