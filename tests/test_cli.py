@@ -211,16 +211,53 @@ def test_the_commands_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "python -m tom.train " in capsys.readouterr().out
 
 
-def test_printed_configuration_names_everything_and_marks_changes() -> None:
-    config = cli.parse(["--env", "ant", "--seeds=3", "--sac.hidden", "64", "64"])
+def screen_of(*argv: str) -> str:
+    """What is printed of this command line."""
+    config = cli.parse(argv)
     console = Console(file=io.StringIO(), width=80)
-    cli.print_config(config, console, defaults("ant"))
-    text = console.file.getvalue()
+    cli.print_config(config, console, defaults(config.env))
+    cli.print_unused(config, console, argv)
+    return console.file.getvalue()
+
+
+def test_printed_configuration_names_everything_used_and_marks_changes() -> None:
+    text = screen_of("--env", "ant", "--seeds=3", "--sac.hidden", "64", "64")
     words = text.split()
     assert {"env=ant", "seeds=3*", "hidden=64,64*", "target_entropy=-4.0"} <= set(words)
     assert {"algorithm=tom", "tau=0.005", "reinitialize=True"} <= set(words)
-    assert sum("=" in word for word in words) == len(types(Config))
+    assert sum("=" in word for word in words) == len(types(Config)) - len(Config().unused)
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("argv", "unused"),
+    [
+        ("--algorithm tom --weights.decay=0.5 --divergence kl", "weights.decay"),
+        ("--algorithm pmac --weights.decay 0.5 --dual-q.l2 0 --divergence kl",
+         "dual_q.l2, divergence"),
+        ("--algorithm mbpo --divergence kl --weights.decay 0.5 --sac.tau 0.1",
+         "divergence, weights.decay"),
+        ("--algorithm mbpo --preset debug --discriminator.current-rows 5 --rollout.length 2", ""),
+        ("--algorithm my:weights --weights.decay 0.5 --divergence kl", ""),
+        ("--algorithm sac --rollout.length 2 --sac.tau 0.1", "rollout.length"),
+    ],
+)  # fmt: skip
+def test_settings_that_mean_nothing_to_the_algorithm_are_said_to(argv: str, unused: str) -> None:
+    text, algorithm = screen_of(*argv.split()), argv.split()[1]
+    assert ("not used by" in text) == bool(unused)
+    assert f"not used by {algorithm}: {unused}\n" in text or not unused
+
+
+def test_only_groups_that_the_algorithm_uses_are_printed() -> None:
+    def groups(algorithm: str) -> set[str]:
+        lines = screen_of("--algorithm", algorithm).splitlines()
+        return {line.split()[0] for line in lines if line[0] not in " *"}
+
+    everything = {"run", *(type_.split(".")[0] for type_ in types(Config) if "." in type_)}
+    assert groups("tom") == everything
+    assert groups("pmac") == everything - {"dual_q"}
+    assert groups("mbpo") == everything - {"dual_q", "weights"}
+    assert groups("sac") == {"run", "replay", "sac", "evaluation"}
 
 
 def test_the_current_folder_comes_last_and_not_against_pythons_switch(

@@ -31,12 +31,13 @@ from tyro.constructors import (
 )
 
 from tom.config import Config
+from tom.console import say
 from tom.devices import check_device
 from tom.flags import read_flags
 from tom.names import short_name
 from tom.one_line import refusals
 from tom.run_folder import saved_config
-from tom.settings import Settings, SettingsT, override, validate, walk
+from tom.settings import Settings, SettingsT, among, override, validate, walk
 from tom.tasks import Preset, defaults
 
 PROGRAM = "python -m tom.train"
@@ -157,13 +158,15 @@ def run_dir_named(name: str, preset: Preset) -> str:
 
 
 def print_config(config: SettingsT, console: Console, default: SettingsT) -> None:
-    """Print every setting, one line or two per group; `*` marks those that are not `default`'s."""
+    """Print what is used, one line or two per group; `*` marks what is not `default`'s."""
     plain = dict(_leaves(default))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     groups: dict[str, list[Text]] = {}
     for name, value in _leaves(config):
+        if among(name, config.unused):
+            continue
         group, _, leaf = name.rpartition(".")
         changed = value != plain[name]
         # Name and value hold together at line breaks; spaces occur between settings alone.
@@ -174,6 +177,13 @@ def print_config(config: SettingsT, console: Console, default: SettingsT) -> Non
         table.add_row(group, Text("  ").join(settings))
     console.print(table)
     console.print(Text("* differs from the task's default", style="dim"))
+
+
+def print_unused(config: Config, console: Console, argv: Sequence[str]) -> None:
+    """Name the settings of a command line that mean nothing to the algorithm, if there are any."""
+    given = read_flags(argv, type(config), strict=False)
+    if names := [name for name in given if among(name, config.unused)]:
+        say(console, f"not used by {config.algorithm}: {', '.join(names)}")
 
 
 def field_docs(kind: type) -> dict[str, str]:

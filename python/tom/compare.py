@@ -22,7 +22,7 @@ from tom.names import label_of
 from tom.one_line import endings, refusals
 from tom.one_line_parser import OneLineParser
 from tom.returns import Curve, RunReturns, on_common_steps, read_returns
-from tom.settings import ConfigError
+from tom.settings import ConfigError, among
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,8 +38,10 @@ $ {PROGRAM} runs/hopper-tom-seed0to2 runs/hopper-mbpo-seed0to2
 $ {PROGRAM} runs/hopper-tom-seed0 "TOM, kl=runs/kl-seed0" "TOM, kl=runs/kl-seed1\""""
 
 # Settings that may differ within a label without a word: which seeds, how long, and where and how
-# fast it happens.
-INCIDENTAL = frozenset({*Config().free, "env", "seed", "seeds", "steps", "device"})
+# fast it happens. What one algorithm does not use another may.
+INCIDENTAL = frozenset({*Config().free, "env", "seed", "seeds", "steps", "device"}) - {
+    *Config().unused
+}
 QUARTERS = 4
 CLEAR = 3  # labels beside which a line for each seed can still be told apart
 KINDS = (".png", ".pdf", ".svg")
@@ -68,8 +70,7 @@ class Group:
         return [
             name
             for name in common
-            if not {name, name.partition(".")[0]} & INCIDENTAL
-            and any(s[name] != settings[0][name] for s in settings)
+            if not among(name, INCIDENTAL) and any(s[name] != settings[0][name] for s in settings)
         ]
 
 

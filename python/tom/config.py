@@ -7,7 +7,7 @@ field's docstring says how. Numbers carry their allowed range beside their defau
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from tom.env_args import read_env_args
@@ -314,11 +314,23 @@ class Config(Settings):
 
     @property
     def free(self) -> tuple[str, ...]:
-        """Also how often it is saved and evaluated, and a model's settings where there is none."""
-        model = ("divergence", "weighting", "termination", "discriminator", "dual_q", "weights")
-        unused = () if self.model_based else (*model, "dynamics", "rollout")
+        """Also how often it is saved and evaluated, and what it does not use."""
         aside = ("profile", "cuda_graphs", "checkpoint_interval", "evaluation")
-        return (*super().free, *aside, *unused)
+        return (*super().free, *aside, *self.unused)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """What the algorithm does not read. One of the user's own may read everything."""
+        # The newest rows' share of the weights is a metric of every algorithm with a model.
+        rest = (item.name for item in fields(DiscriminatorConfig) if item.name != "current_rows")
+        of_xi = ("divergence", "dual_q", *(f"discriminator.{name}" for name in rest))
+        model = ("weighting", "termination", "dynamics", "rollout", "sac.real_fraction")
+        return {
+            "tom": ("weights.decay",),
+            "pmac": (*of_xi, "weights.max_weight", "weights.uniform_share"),
+            "mbpo": (*of_xi, "weights"),
+            "sac": (*of_xi, "discriminator", "weights", *model),
+        }.get(self.algorithm, ())
 
     @property
     def model_based(self) -> bool:

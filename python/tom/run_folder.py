@@ -18,6 +18,7 @@ from tom.settings import (
     ConfigError,
     Settings,
     SettingsT,
+    among,
     from_dict,
     override,
     to_dict,
@@ -199,7 +200,7 @@ def read_config(file: Path, kind: type[SettingsT]) -> SettingsT:
 def _compare(path: Path, saved: Settings, given: Settings) -> None:
     ours, held = ({name: value for name, _, value in walk(each)} for each in (given, saved))
     for name, theirs in held.items():
-        if ours[name] == theirs or {name, name.partition(".")[0]} & set(given.free):
+        if ours[name] == theirs or among(name, given.free):
             continue
         # Random streams of the processor and of a GPU do not fit each other.
         if name == "device" and ours[name].partition(":")[0] == theirs.partition(":")[0]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -50,6 +50,11 @@ class Settings:
         """
         return ("threads", "run_dir")
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Settings, or groups of them, that mean nothing beside the others."""
+        return ()
+
     def check(self) -> None:
         """Check the pairs of settings that must fit; raises :class:`ConfigError`."""
 
@@ -78,6 +83,11 @@ def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field
             yield from walk(value, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name, item, value
+
+
+def among(name: str, names: Collection[str]) -> bool:
+    """Whether these names of settings and groups have a setting's, or that of its group."""
+    return name in names or name.partition(".")[0] in names
 
 
 def override(config: SettingsT, values: Mapping[str, Any]) -> SettingsT:

@@ -109,14 +109,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: Sequence[str] | None = None) -> None:
     """Parse, train, plot."""
+    argv = list(sys.argv[1:] if argv is None else argv)
     config = cli.parse(argv)
     keep_freed_memory()
     console = make_console()
     with refusals():
         parts, folder, log = open_run(config, console)
     cli.print_config(config, console, defaults(config.env))
-    command = ["python", "-m", "tom.train", *(sys.argv[1:] if argv is None else argv)]
-    finished = finish_run(parts, folder, log, console, shlex.join(command))
+    cli.print_unused(config, console, argv)
+    command = shlex.join(["python", "-m", "tom.train", *argv])
+    finished = finish_run(parts, folder, log, console, command)
     say(console, f"metrics, checkpoints and plots are in {folder.path}")
     if not finished:
         raise SystemExit(INTERRUPTED)
