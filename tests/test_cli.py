@@ -191,16 +191,25 @@ def test_a_runs_own_settings_are_the_defaults_in_its_folder(
     assert cli.parse(["--run-dir", str(tmp_path), "--env", "ant"]) == first
     longer = cli.parse(["--run-dir", str(tmp_path), "--steps", "700"])
     assert longer == dataclasses.replace(first, steps=700)
-    # Another task or a preset has its own, and the folder will not fit.
+    # A preset's are those for the folder's task.
+    preset = cli.parse(["--run-dir", str(tmp_path), "--preset", "debug"])
+    assert preset == dataclasses.replace(defaults("ant", "debug"), run_dir=str(tmp_path))
+    # Another task has its own, and the folder will not fit.
     other = cli.parse(["--run-dir", str(tmp_path), "--env", "hopper"])
     assert other == dataclasses.replace(defaults("hopper"), run_dir=str(tmp_path))
-    assert cli.parse(["--run-dir", str(tmp_path), "--preset", "debug"]).env == "hopper"
     monkeypatch.chdir(tmp_path)  # in which no name is no folder
     assert cli.parse(["--run-dir", ""]).run_dir == "runs/hopper-tom-seed0"
     (tmp_path / "config.json").write_text("{")
     assert "config.json is damaged" in error_of(capsys, "--run-dir", str(tmp_path))
     assert "which cannot be read (File name too long)" in error_of(capsys, "--run-dir", 300 * "x")
     assert "home folder is not known" in error_of(capsys, "--run-dir", "~nobody-here/x")
+
+
+def test_a_preset_in_a_runs_folder_keeps_the_arguments_of_its_task(tmp_path: Path) -> None:
+    run = ["--run-dir", str(tmp_path), "--preset", "debug"]
+    first = cli.parse([*run, "--env", "ant", "--env-args", "frame_skip=2"])
+    RunFolder.open(first)
+    assert cli.parse(run) == first
 
 
 def test_the_commands_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     """Read the command line; order of precedence: defaults < task < preset < command line.
 
     Where `--run-dir` holds a run, its settings stand for the first three, unless a preset or
-    another task is given.
+    another task is given; a preset is then that of the run's task.
 
     Args:
         argv: arguments without the program's name; by default those of this process.
@@ -109,13 +109,12 @@ def read(
         kind = get_type_hints(arguments)["config"]
         given = read_flags(argv, kind, strict=not helping)
         preset: Preset = given.get("preset", "default")
-        default = _saved_settings(given, kind) or defaults(given.get("env", kind.env), preset)
         typed = tyro.cli(
             arguments,
             prog=program,
             description=description,
             args=argv,
-            default=arguments(preset, default),
+            default=arguments(preset, _default(given, kind, defaults)),
             registry=_registry(),
         )
         config: SettingsT = typed.config
@@ -124,18 +123,22 @@ def read(
     return config, preset
 
 
-def _saved_settings(given: Mapping[str, Any], kind: type[SettingsT]) -> SettingsT | None:
-    """Those of the run in the folder that is `given`; None for a new run or one of another task.
+def _default(
+    given: Mapping[str, Any],
+    kind: type[SettingsT],
+    defaults: Callable[[str, Preset], SettingsT],
+) -> SettingsT:
+    """What stands where nothing is `given`: the preset's settings, or those of a folder's run.
 
     Raises:
         ConfigError: they cannot be read.
     """
-    if not given.get("run_dir") or "preset" in given:
-        return None
-    saved = saved_config(given["run_dir"], kind)
-    if saved is None:
-        return None
-    return saved if given.get("env", saved.env) == saved.env else None
+    saved = saved_config(given["run_dir"], kind) if given.get("run_dir") else None
+    if saved is None or given.get("env", saved.env) != saved.env:
+        return defaults(given.get("env", kind.env), given.get("preset", "default"))
+    if "preset" not in given:
+        return saved
+    return override(defaults(saved.env, given["preset"]), {"env_args": saved.env_args})
 
 
 def default_run_dir(config: Config, preset: Preset = "default") -> str:
