@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 
 from tom.batch_env import BatchEnv
 from tom.gym_vector import GymVectorEnv, make_vector_env
+from tom.training_error import TrainingError
 
 
 class Picture(gymnasium.Env):
@@ -181,6 +182,75 @@ def test_a_module_that_raises_is_one_sentence(source, message, user_folder, monk
         make_vector_env("broken:X-v0", 1)
     with pytest.raises(ValueError, match=r"^termination is 'broken:f', .*" + re.escape(message)):
         make_vector_env("Pendulum-v1", 1, termination="broken:f")
+
+
+class Own(Picture):
+    """A user's environment whose reset or step returns `result`."""
+
+    def __init__(self, name, result):
+        self.name, self.result = name, result
+
+    def reset(self, *, seed=None, options=None):
+        usual = super().reset(seed=seed)
+        return self.result if self.name == "reset" else usual
+
+    def step(self, action):
+        usual = super().step(action)
+        if self.name == "raise":
+            raise ZeroDivisionError
+        return self.result if self.name == "step" else usual
+
+
+@pytest.fixture
+def own():
+    """Its id."""
+    gymnasium.register("tom-tests/Own-v0", entry_point=Own, max_episode_steps=3)
+    yield "tom-tests/Own-v0"
+    del gymnasium.registry["tom-tests/Own-v0"]
+
+
+FITTING = np.zeros((2, 3), np.float32)
+
+
+@pytest.mark.filterwarnings("ignore")  # Gymnasium's own, about the same
+@pytest.mark.parametrize(
+    ("name", "result", "message"),
+    [
+        ("step", (FITTING, 0.0, False, {}),
+         "step returned 4 values, allowed are 5: observation, reward, terminated, truncated, info"),
+        ("step", None, "step returned 1 value, allowed are 5"),
+        ("step", (np.zeros(3), 0.0, False, False, {}),
+         "step returned an observation of shape [3], allowed is [2, 3]"),
+        ("step", (np.zeros(1), 0.0, True, False, {}), "observation of shape [1], allowed is"),
+        ("reset", FITTING, "reset returned 1 value, allowed are 2: observation, info"),
+        ("reset", (np.zeros(6), {}), "reset returned an observation of shape [6], allowed is"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_what_an_environment_returns_wrongly_is_one_sentence(mode, name, result, message, own):
+    with (
+        make_vector_env(own, 2, autoreset_mode=mode, name=name, result=result) as env,
+        pytest.raises(TrainingError, match=f"^env {own}: .*{re.escape(message)}"),
+    ):
+        env.reset(seed=0)
+        env.step(np.zeros((2, 2), np.float32))
+
+
+def test_other_errors_of_an_environment_keep_their_traceback(own):
+    with make_vector_env(own, 2, name="raise", result=None) as env:
+        env.reset(seed=0)
+        with pytest.raises(ZeroDivisionError):
+            env.step(np.zeros((2, 2), np.float32))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_observations_may_be_lists(own):
+    given = (FITTING.tolist(), 0.0, True, False, {})
+    mode = AutoresetMode.SAME_STEP
+    with make_vector_env(own, 2, autoreset_mode=mode, name="step", result=given) as env:
+        env.reset(seed=0)
+        assert env.step(np.zeros((2, 2), np.float32))[2].all()
+        assert env.final_observations.shape == (2, 6)
 
 
 class Sized(Picture):

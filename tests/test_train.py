@@ -324,6 +324,22 @@ def test_an_environment_of_the_current_folder_trains_stops_and_resumes(
     assert json.loads((folder / "config.json").read_text())["env"] == "points:My/Point-v0"
 
 
+@pytest.mark.filterwarnings("ignore")  # Gymnasium's own, about the same
+def test_an_environment_that_returns_too_little_ends_the_run_in_one_sentence(
+    user_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(user_folder)
+    source = (user_folder / "points.py").read_text()
+    (user_folder / "old.py").write_text(source.replace(", False, {}", ", {}"))
+    with pytest.raises(SystemExit) as ending:
+        main(["--env", "old:My/Point-v0", "--termination", "none", *DEBUG])
+    assert ending.value.code == 1
+    assert capsys.readouterr().err == (
+        "error: step 0: env old:My/Point-v0: step returned 4 values, allowed are 5: observation, "
+        "reward, terminated, truncated, info\n"
+    )
+
+
 def test_a_run_without_a_time_limit_says_where_its_evaluation_is_cut(
     user_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

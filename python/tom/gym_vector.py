@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn, Self
 
 import gymnasium
@@ -15,8 +16,10 @@ from gymnasium.vector.utils import batch_space, create_empty_array
 
 from tom import task_arguments
 from tom.batch_env import BatchEnv
+from tom.environment_faults import find_fault
 from tom.environment_ids import environment_spec, without_module
 from tom.termination import TerminationRule, termination_rule
+from tom.training_error import TrainingError
 from tom.user_code import describe
 
 Array = npt.NDArray[Any]
@@ -122,9 +125,14 @@ class GymVectorEnv(VectorEnv[Array, Array, Array]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Array, dict[str, Any]]:
-        """Start new episodes; as in Gymnasium."""
+        """Start new episodes; as in Gymnasium.
+
+        Raises:
+            TrainingError: an environment does not return what it has to.
+        """
         options = None if options is None else dict(options)  # Gymnasium removes its reset_mask
-        observations, infos = self._envs.reset(seed=seed, options=options)
+        with self._explaining():
+            observations, infos = self._envs.reset(seed=seed, options=options)
         self.observations = self._flatten(observations)
         self.final_observations = self.observations.copy()
         return self.observations.copy(), infos
@@ -134,6 +142,7 @@ class GymVectorEnv(VectorEnv[Array, Array, Array]):
 
         Raises:
             ValueError: the actions have another shape; nothing was stepped.
+            TrainingError: an environment does not return what it has to.
         """
         actions = np.asarray(actions)
         if actions.shape != self.action_space.shape:
@@ -142,13 +151,14 @@ class GymVectorEnv(VectorEnv[Array, Array, Array]):
                 " one row for each sub-environment."
             )
         shaped = actions.reshape(self._action_shape).astype(self._action_type, copy=False)
-        observations, rewards, terminations, truncations, infos = self._envs.step(shaped)
-        self.observations = self._flatten(observations)
-        self.final_observations = self.observations.copy()
-        if "final_obs" in infos:
-            for i in np.flatnonzero(infos["_final_obs"]):
-                infos["final_obs"][i] = infos["final_obs"][i].reshape(-1)
-                self.final_observations[i] = infos["final_obs"][i]
+        with self._explaining():
+            observations, rewards, terminations, truncations, infos = self._envs.step(shaped)
+            self.observations = self._flatten(observations)
+            self.final_observations = self.observations.copy()
+            if "final_obs" in infos:
+                for i in np.flatnonzero(infos["_final_obs"]):
+                    last = np.reshape(infos["final_obs"][i], self.final_observations[i].shape)
+                    self.final_observations[i] = infos["final_obs"][i] = last
         return self.observations.copy(), rewards, terminations, truncations, infos
 
     def terminated(self, observations: Any) -> Any:
@@ -212,6 +222,15 @@ class GymVectorEnv(VectorEnv[Array, Array, Array]):
         """Close the environments."""
         if hasattr(self, "_envs"):  # not when the constructor failed
             self._envs.close(**kwargs)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if fault := find_fault(self._envs.envs[0]):
+                raise TrainingError(f"env {self._id}: {fault}") from error
+            raise
 
     def _flatten(self, observations: Any) -> Array:
         return np.array(observations).reshape(self.num_envs, -1)
