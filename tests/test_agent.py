@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -52,6 +53,37 @@ def test_its_environment_is_the_runs(run: Path) -> None:
         observation, _, terminated, truncated, _ = env.step(agent.act(observation))
         over, steps = terminated or truncated, steps + 1
     assert steps == 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "variables", "message"),
+    [
+        ("human", {}, r"given 'human', but DISPLAY and WAYLAND_DISPLAY are not set: no display, "
+                      r"allowed is 'rgb_array' with MUJOCO_GL=egl in the environment$"),
+        ("human", {"MUJOCO_GL": "egl"}, "given 'human'"),
+        ("rgb_array", {}, r"MUJOCO_GL=egl or osmesa in the environment, which is not set$"),
+        ("rgb_array", {"MUJOCO_GL": "glfw"}, r"in the environment, not glfw$"),
+        ("rgb_array", {"MUJOCO_GL": "egl"}, None),
+        ("human", {"DISPLAY": ":0"}, None),
+        ("human", {"WAYLAND_DISPLAY": "wayland-0"}, None),
+        (None, {}, None),
+    ],
+)  # fmt: skip
+def test_drawing_without_a_display_is_refused_before_mujoco_tries(
+    mode: str | None, variables: dict[str, str], message: str | None, run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    agent = tom.load_agent(run)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if message is None:
+        agent.make_env(render_mode=mode).close()
+    else:
+        with pytest.raises(ValueError, match="^render_mode: .*" + message):
+            agent.make_env(render_mode=mode)
 
 
 def test_what_cannot_be_loaded_is_refused(run: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from tom.devices import check_device
 from tom.gym_vector import box
+from tom.rendering import check_rendering
 from tom.saved_run import SavedRun, find_run, load_policy
 from tom.streams import RandomStreams
 from tom.task_env import action_bounds, layout_of, make_env
@@ -42,9 +43,19 @@ class Agent:
         plain.close()
 
     def make_env(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
-        """The run's task as Gymnasium makes it, such as with `render_mode="human"`."""
+        """The run's task as Gymnasium makes it, such as with `render_mode="human"`.
+
+        Raises:
+            ValueError: a `render_mode` for which this machine has no display.
+        """
         task = find_task(self.config.env, self.config.env_args)
-        return gymnasium.make(task.id, **{**task.kwargs, **kwargs})
+        env = gymnasium.make(task.id, **{**task.kwargs, **kwargs})
+        try:
+            check_rendering(env)
+        except ValueError:
+            env.close()
+            raise
+        return env
 
     def act(
         self, observations: npt.ArrayLike, *, deterministic: bool = True
