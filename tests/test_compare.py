@@ -83,13 +83,11 @@ def test_seeds_of_all_folders_with_a_label_are_pooled(
     assert band.get_paths()[0].get_extents().ymax == pytest.approx(1500 + margin)
     assert to_hex(band.get_facecolor()[0]).upper() == figures.VERMILION
 
-    # Common to all are 1000 to 5000; the quarters of 5000 are nearest to these.
+    # Quarters of 8000, but both labels have no more than 5000.
     printed = capsys.readouterr().out
-    assert re.search(r"seeds . +1,000 . +2,000 . +4,000 . +5,000", printed)
-    assert re.search(
-        r"TOM +. +3 . +300 ± 216 . +600 ± 432 . +1,200 ± 864 . +1,500 ± 1,080", printed
-    )
-    assert re.search(r"MBPO +. +1 . +50 . +100 . +200 . +250", printed)
+    assert re.search(r"seeds . +2,000 . +4,000 . +5,000 . +8,000", printed)
+    assert re.search(r"TOM +. +3 . +600 ± 432 . +1,200 ± 864 . +1,500 ± 1,080 . +– ", printed)
+    assert re.search(r"MBPO +. +1 . +100 . +200 . +250 . +400 ", printed)
     assert "differ" not in printed
 
 
@@ -129,14 +127,36 @@ def test_two_names_of_one_task_are_one_task() -> None:
     compare.main(["a", "b"])
 
 
-def test_the_figure_needs_no_common_step(
+def test_a_run_that_has_begun_does_not_hide_the_end_of_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_run("a", {0: ramp(100, 1.0)})
+    make_run("live", {1: ramp(30, 2.0)}, algorithm="mbpo")
+    compare.main(["a", "live"])
+    printed = capsys.readouterr().out
+    assert re.search(r"seeds . +25,000 . +30,000 . +50,000 . +75,000 . +100,000", printed)
+    assert re.search(r"TOM +. +1 . +25 . +30 . +50 . +75 . +100 ", printed)
+    assert re.search(r"MBPO +. +1 . +50 . +60 . +– . +– . +– ", printed)
+
+
+def test_figure_and_table_need_no_common_step(
     figure: list[Figure], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_run("a", {0: ramp(3, 1.0)})
+    make_run("a", {0: ramp(40, 1.0)})
     make_run("later", {1: {1500: 1.0}})
     compare.main(["a", "x=later"])
     assert {"TOM, 1 seed", "x, 1 seed"} <= set(drawn(figure[0]))
-    assert "no table: the labels were evaluated at no common step" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert re.search(r"seeds . +1,500 . +10,000 . +20,000 . +30,000 . +40,000", printed)
+    assert re.search(r"TOM +. +1 . +– . +10\.0 .* 40\.0 ", printed)
+    assert re.search(r"x +. +1 . +1\.0 . +– . +– . +– . +– ", printed)
+
+
+def test_columns_are_those_that_most_labels_have(capsys: pytest.CaptureFixture[str]) -> None:
+    make_run("a", {0: {1000 * i: 1.0 for i in range(1, 13)}})
+    make_run("b", {1: {1500 * i: 1.0 for i in range(1, 9)}}, algorithm="mbpo")
+    compare.main(["a", "b"])
+    assert re.search(r"seeds . +3,000 . +6,000 . +9,000 . +12,000 .", capsys.readouterr().out)
 
 
 def test_many_labels_have_no_line_for_each_seed(figure: list[Figure]) -> None:

@@ -5,6 +5,7 @@ Seeds of all runs with the same label are one group: a curve in the figure and a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,13 +100,9 @@ def compare(argv: Sequence[str] | None = None) -> None:
     console = make_console()
     with refusals():
         groups = read_groups(arguments.runs)
-        steps = shared_steps(groups)
         path = plot_comparison(arguments.output, groups)
-    if steps:
-        say(console, table_title(groups))
-        console.print(comparison_table(groups, steps))
-    else:
-        say(console, "no table: the labels were evaluated at no common step")
+    say(console, table_title(groups))
+    console.print(comparison_table(groups, table_steps(groups)))
     for group in groups:
         if names := group.differences():
             more = f" and {len(names) - 3} more settings" if len(names) > 3 else ""
@@ -140,16 +137,21 @@ def read_groups(given: Sequence[str]) -> list[Group]:
     return [_pool(label, members) for label, members in runs.items()]
 
 
-def shared_steps(groups: Sequence[Group]) -> list[int]:
-    """The steps of the table: the last one that all groups have, and those nearest its quarters.
+def table_steps(groups: Sequence[Group]) -> list[int]:
+    """The steps of the table: the last one of all, the last that all labels have, and the quarters.
 
-    None where they have none.
+    Near a quarter it is a step that as many labels as possible have. No label is without a step.
     """
-    common = sorted(set.intersection(*(set(group.steps.tolist()) for group in groups)))
-    if not common:
-        return []
-    quarters = [common[-1] * (i + 1) / QUARTERS for i in range(QUARTERS)]
-    return sorted({int(min(common, key=lambda step: abs(step - q))) for q in quarters})
+    labels = Counter(int(step) for group in groups for step in group.steps)
+    last = max(labels)
+    chosen = {last, *sorted(step for step, n in labels.items() if n == len(groups))[-1:]}
+    for i in range(1, QUARTERS):
+        quarter = last * i / QUARTERS
+        near = [step for step in labels if abs(step - quarter) <= last / QUARTERS / 2]
+        if near:
+            chosen.add(max(near, key=lambda step: (labels[step], -abs(step - quarter))))
+    ends = (int(g.steps[-1]) for g in groups if chosen.isdisjoint(g.steps.tolist()))
+    return sorted(chosen.union(ends))
 
 
 def table_title(groups: Sequence[Group]) -> str:
@@ -165,26 +167,30 @@ def comparison_table(groups: Sequence[Group], steps: Sequence[int]) -> Table:
 
     Args:
         groups: the lines.
-        steps: the columns; each group has all of them.
+        steps: the columns; a group that lacks one has a dash there.
     """
     table = Table()
     table.add_column("")
     table.add_column("seeds", justify="right")
     for step in steps:
         table.add_column(figures.grouped(step), justify="right")
-    cells = [group.returns[:, np.searchsorted(group.steps, steps)] for group in groups]
-    largest = np.nanmax([1.0, *(np.abs(returns).max() for returns in cells)])
+    cells = [[group.returns[:, group.steps == step] for step in steps] for group in groups]
+    largest = np.nanmax([1.0, *(np.abs(cell).max() for row in cells for cell in row if cell.size)])
     digits = 0 if largest >= 100 else 1 if largest >= 10 else 2
-    for group, returns in zip(groups, cells, strict=True):
-        # Adding zero turns −0 into 0.
-        means = returns.mean(axis=0).round(digits) + 0.0
-        texts = [f"{mean:,.{digits}f}".replace("-", "−") for mean in means]
-        if len(returns) > 1:
-            deviations = returns.std(axis=0)
-            texts = [f"{m} ± {d:,.{digits}f}" for m, d in zip(texts, deviations, strict=True)]
+    for group, row in zip(groups, cells, strict=True):
+        texts = [_mean_spread(cell, digits) for cell in row]
         # As Text, because brackets in a label are no markup.
-        table.add_row(*map(Text, (group.label, str(len(returns)), *texts)))
+        table.add_row(*map(Text, (group.label, str(len(group.returns)), *texts)))
     return table
+
+
+def _mean_spread(returns: FloatArray, digits: int) -> str:
+    """Mean ± deviation of the seeds' returns at one step [S, 1], or a dash where there are none."""
+    if not returns.size:
+        return "–"
+    mean = returns.mean().round(digits) + 0.0  # which turns −0 into 0
+    text = f"{mean:,.{digits}f}".replace("-", "−")
+    return text if len(returns) == 1 else f"{text} ± {returns.std():,.{digits}f}"
 
 
 def plot_comparison(path: Path, groups: Sequence[Group]) -> Path:
