@@ -2,10 +2,12 @@
 
 import dataclasses
 import io
+import re
 import runpy
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from tom.devices import check_device
 from tom.run_folder import RunFolder
 from tom.settings import types
 from tom.tasks import defaults
+from tom.termination import termination_rule
 from tom.user_code import see_current_folder
 
 
@@ -96,6 +99,15 @@ def test_default_run_dir(argv: str, folder: str) -> None:
         ("--xyzzy 3", "--xyzzy: no such setting; --help lists them all"),
         ("-x", "-x: no such setting; --help lists them all"),
         ("ant", "ant: given without the name of its setting, allowed is --env ant"),
+        ("--threads 1 ant", "ant: given without the name of its setting, allowed is --env ant"),
+        ("--profile ant", "ant: given without the name of its setting, allowed is --env ant"),
+        (
+            "--sac.hidden 8 8 ant",
+            "ant: given without the name of its setting, allowed is --env ant",
+        ),
+        ("--device cpu ant", "ant: given without the name of its setting, allowed is --env ant"),
+        ("--env hopper ant", "env: given hopper ant, allowed is one word"),
+        ("--transitions 5", "--transitions: no such setting; did you mean --steps?"),
         ("5", "5: given without the name of its setting, allowed is --NAME VALUE"),
         ("--steps", "steps: given nothing, allowed is one whole number in digits"),
         ("--steps --seeds 3", "steps: given nothing, allowed is one whole number in digits"),
@@ -141,6 +153,32 @@ def test_mistakes_come_back_as_one_sentence(
     monkeypatch.chdir(tmp_path)
     assert error_of(capsys, *argv.split()) == message
     assert list(tmp_path.iterdir()) == []
+
+
+def a_rule(observations: torch.Tensor) -> torch.Tensor:
+    return observations[:, 0] > 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--termination", a_rule],
+         "--termination: given <function a_rule at .*>, which is no string, allowed are strings; a "
+         "function is module:function, or __main__:function in the script that runs"),
+        (["--steps", 5], "--steps: given 5, which is no string, allowed are strings, such as '5'"),
+        ([5], "arguments: given 5, which is no string, allowed are strings, such as '5'"),
+    ],
+)  # fmt: skip
+def test_arguments_of_a_script_are_strings(
+    capsys: pytest.CaptureFixture[str], argv: list[Any], message: str
+) -> None:
+    assert re.fullmatch(message, error_of(capsys, *argv))
+
+
+def test_a_rule_of_the_script_itself_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "a_rule", a_rule, raising=False)
+    config = cli.parse(["--termination", "__main__:a_rule"])
+    assert termination_rule(config.termination) is a_rule
 
 
 def test_every_number_refuses_words_and_nan(capsys: pytest.CaptureFixture[str]) -> None:

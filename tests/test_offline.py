@@ -192,6 +192,8 @@ def test_run_folders_as_halves_bring_their_policy(finished: Path, tmp_path: Path
         (["--transitions", "200"], ["transitions", "given 200", "exploration_steps = 200"]),
         (["--discount", "1"], ["discount", "given 1", "below 1"]),
         (["--divergence", "kl", "--dual-q.conjugate", "quadratic"], ["dual_q.conjugate"]),
+        (["--steps", "5"], ["did you mean --transitions, --discriminator.steps or --dual-q.ste"]),
+        (["--threads", "1", "ant"], ["ant: given without the name", "allowed is --env ant"]),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(

@@ -33,7 +33,7 @@ from tyro.constructors import (
 from tom.config import Config
 from tom.console import say
 from tom.devices import check_device
-from tom.flags import read_flags
+from tom.flags import check_strings, read_flags
 from tom.names import short_name
 from tom.one_line import refusals
 from tom.run_folder import saved_config
@@ -104,8 +104,9 @@ def read(
     if argv == ["--version"]:
         print(f"tom {importlib.metadata.version('tom-rl')}")
         raise SystemExit
-    helping = any(a in ("-h", "--help") or a.startswith("--tyro-") for a in argv)
     with refusals():
+        check_strings(argv)
+        helping = any(a in ("-h", "--help") or a.startswith("--tyro-") for a in argv)
         kind = get_type_hints(arguments)["config"]
         given = read_flags(argv, kind, strict=not helping)
         preset: Preset = given.get("preset", "default")

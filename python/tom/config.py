@@ -297,7 +297,8 @@ class Config(Settings):
     log(r − r_min + 1) with r_min the lowest reward seen so far, for the bound (12)."""
     termination: str = "task"
     """Termination rule in model rollouts: task (the task's own), none (never), or module:function,
-    a function from a torch tensor of observations [n, O] to one of booleans [n]."""
+    a function from a torch tensor of observations [n, O] to one of booleans [n]; __main__:function
+    is one of the script that calls tom.train.main."""
     profile: bool = False
     """Print at the end where the time went: seconds per 1000 environment steps in each phase, of
     the steps after the exploration."""

@@ -26,15 +26,35 @@ SYNONYMS = {
     "gpu": ("device",),
     "cuda": ("device",),
     "num_seeds": ("seeds",),
-    "total_timesteps": ("steps",),
-    "timesteps": ("steps",),
-    "total_steps": ("steps",),
+    "total_timesteps": ("steps", "transitions"),
+    "timesteps": ("steps", "transitions"),
+    "total_steps": ("steps", "transitions"),
+    "steps": ("transitions",),
+    "transitions": ("steps",),
     "kwargs": ("env_args",),
     "env_kwargs": ("env_args",),
     "buffer_size": ("replay.capacity",),
     "ensemble_size": ("dynamics.members",),
 }
 """What other programs call a setting, in its last part or whole → names here."""
+
+
+def check_strings(argv: Sequence[Any]) -> None:
+    """Check that arguments which a script gives are strings, as those of a shell are.
+
+    Raises:
+        ConfigError: the first that is none.
+    """
+    for before, word in zip(["", *argv], argv, strict=False):
+        if isinstance(word, str):
+            continue
+        mend = f", such as {str(word)!r}"
+        if callable(word):
+            mend = "; a function is module:function, or __main__:function in the script that runs"
+        raise ConfigError(
+            f"{before or 'arguments'}: given {word!r}, which is no string, allowed are "
+            f"strings{mend}"
+        )
 
 
 def read_flags(argv: Sequence[str], kind: type[Settings], *, strict: bool) -> dict[str, Any]:
@@ -78,10 +98,13 @@ def _name(flag: str, hints: Mapping[str, Any]) -> str:
 def _check_words(flag: str, name: str, words: Sequence[str], hints: Mapping[str, Any]) -> None:
     if name not in hints:
         if not _is_flag(flag):
-            mend = f"--env {flag}" if flag in TASKS else "--NAME VALUE"
-            raise ConfigError(f"{flag}: given without the name of its setting, allowed is {mend}")
+            raise _nameless(flag)
         raise ConfigError(f"{flag}: no such setting{_suggest(name, hints)}")
     hint = hints[name]
+    # As in `--threads 1 hopper`, behind what the setting takes.
+    spare = set(words if hint is bool else words[1:]) & set(TASKS)
+    if spare and name != "env":
+        raise _nameless(spare.pop())
     if hint is bool:
         if words:
             off = re.sub(r"(\w+)$", r"no_\1", name).replace("_", "-")
@@ -96,6 +119,11 @@ def _check_words(flag: str, name: str, words: Sequence[str], hints: Mapping[str,
         what = " ".join(words) if words else "nothing"
         one = re.sub(r"^(is an?\b|are\b)", lambda m: "is one" + " of" * (m[0] == "are"), allowed)
         raise ConfigError(f"{name}: given {what}, allowed {one}")
+
+
+def _nameless(word: str) -> ConfigError:
+    mend = f"--env {word}" if word in TASKS else "--NAME VALUE"
+    return ConfigError(f"{word}: given without the name of its setting, allowed is {mend}")
 
 
 def _grammar(hint: Any) -> tuple[str, Any]:
@@ -125,11 +153,13 @@ def _converts(kind: type, word: str) -> bool:
 
 
 def _suggest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean --x or --y?`: the same last part, a synonym of it, or a similar name."""
+    """`; did you mean --x or --y?`: a synonym, the same last part, or a similar name."""
     group, _, leaf = name.rpartition(".")
     close = [known for known in names if known.rpartition(".")[2] == leaf]
-    if not close:
-        meant = [known for known in SYNONYMS.get(leaf, ()) if known in names]
+    meant = [known for known in SYNONYMS.get(leaf, ()) if known in names]
+    if not group:
+        close = [*meant, *close]
+    elif not close:
         beside = {f"{group}.{known.rpartition('.')[2]}" for known in meant}  # in the group named
         close = [known for known in names if known in beside] or meant
     close = close or difflib.get_close_matches(name, list(names), n=1, cutoff=0.65)
