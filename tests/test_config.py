@@ -165,7 +165,8 @@ def test_rollouts_may_grow_in_runs_that_get_there() -> None:
         validate(override(Config(), {**short, **values}))
 
 
-def test_override_replaces_groups_in_part() -> None:
+def test_override_replaces_groups_whole_and_in_part() -> None:
+    assert override(Config(), {"sac": SACConfig(tau=0.1)}) == Config(sac=SACConfig(tau=0.1))
     config = override(Config(), {"dynamics.members": 9, "dynamics.elites": 3, "steps": 10})
     assert config.dynamics == DynamicsConfig(members=9, elites=3)
     assert (config.steps, config.sac) == (10, SACConfig())

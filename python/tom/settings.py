@@ -93,14 +93,16 @@ def among(name: str, names: Collection[str]) -> bool:
 def override(config: SettingsT, values: Mapping[str, Any]) -> SettingsT:
     """A copy of `config` with settings replaced, such as `{"seeds": 3, "dual_q.steps": 5000}`.
 
-    Values are not checked here: :func:`validate` does, and so does whoever takes a configuration.
+    A group's own name replaces the whole group. Values are not checked here: :func:`validate` does,
+    and so does whoever takes a configuration.
 
     Raises:
         ConfigError: a name that is not a setting.
     """
     known = types(type(config))
+    whole = {name.partition(".")[0] for name in known}
     for name in values:
-        if name not in known:
+        if name not in known and name not in whole:
             near = [other for other in known if other.startswith(f"{name.split('.')[0]}.")]
             raise ConfigError(f"{name}: no such setting; allowed are {', '.join(near or known)}")
     groups: dict[str, dict[str, Any]] = {}
