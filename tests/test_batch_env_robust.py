@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import os
 import re
-import signal
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-import mujoco
 import numpy as np
 import pytest
 
@@ -76,80 +71,6 @@ def test_an_error_in_mujoco_ends_one_episode_and_leaves_the_others_alone(cramped
         with _warnings():  # the failed simulation begins a new episode and goes on
             results = [env.step(action) for action in actions[:3]]
         assert all(np.isfinite(result[0]).all() for result in results)
-
-
-@pytest.fixture
-def clock_readers():
-    """The threads that read MuJoCo's clock, as often as they did."""
-    library = next(Path(mujoco.__file__).parent.glob("libmujoco.so*"))
-    callback = ctypes.c_void_p.in_dll(ctypes.CDLL(str(library)), "mjcb_time")
-    usual = callback.value  # `get_mjcb_time` tells of Python functions alone
-    readers: list[int] = []
-
-    def clock() -> float:
-        readers.append(threading.get_ident())
-        return float(len(readers))
-
-    mujoco.set_mjcb_time(clock)
-    yield readers
-    assert mujoco.get_mjcb_time() is clock
-    mujoco.set_mjcb_time(None)
-    callback.value = usual
-
-
-def test_mujocos_timers_are_off_in_the_simulator_alone(clock_readers):
-    """They cost a tenth of a step or more; other simulations of the process keep theirs."""
-    model = mujoco.MjModel.from_xml_string("<mujoco/>")
-    data = mujoco.MjData(model)
-    action = np.zeros((4, 3), np.float32)
-    done = threading.Event()
-
-    def step_alone() -> None:
-        while not done.is_set():
-            mujoco.mj_step(model, data)
-
-    with BatchEnv("Hopper-v5", 4, 2) as env:
-        clock_readers.clear()
-        env.reset(seed=0)
-        env.step(action)
-        assert not clock_readers
-        other = threading.Thread(target=step_alone)
-        other.start()
-        for _ in range(200):
-            env.step(action)
-        done.set()
-        other.join()
-        assert set(clock_readers) == {other.ident}
-        mujoco.mj_step(model, data)
-        assert clock_readers[-1] == threading.get_ident()
-
-
-@pytest.mark.parametrize("num_threads", [1, 2])
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_is_refused_and_ends(num_threads):
-    """It has none of the threads: it would wait for them for ever, even to free the simulations."""
-    env = BatchEnv("Hopper-v5", 2, num_threads)
-    env.reset(seed=0)
-    action = np.zeros((2, 3), np.float32)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)  # should it hang
-        try:
-            with pytest.raises(RuntimeError) as refused:
-                env.step(action)
-            os.write(writing, str(refused.value).encode())
-            env.close()
-            del env
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert b"made in another process; make it in" in os.read(reading, 1000)
-    os.close(reading)
-    os.close(writing)
-    env.step(action)
-    env.close()
 
 
 @pytest.mark.parametrize("times", [300, pytest.param(10_000, marks=pytest.mark.slow)])

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/module.h"
+#include "envs/no_timers.h"
 #include "envs/registry.h"
 #include "envs/simulator.h"
 
@@ -163,6 +164,7 @@ py::array initial_positions(const Simulator& self) {
 }  // namespace
 
 void bind_envs(py::module_& m) {
+  envs::NoTimers::set_hook();
   m.def("task_names", &envs::task_names);
   py::class_<Simulator>(m, "Simulator")
       .def(py::init(&make_simulator), py::kw_only(), py::arg("task"), py::arg("xml_path"),
