@@ -181,6 +181,50 @@ assert is_timed() and not calls
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+FORKING = """
+import os, signal, sys, threading
+import mujoco, numpy as np, tom
+
+def printed():
+    config = mujoco.MjLogConfig.get()
+    return config.logto_console and config.logto_file
+
+def loop(actions=np.zeros((1, 1), np.float32)):
+    with tom.BatchEnv("InvertedPendulum-v5", 1, 1) as env:
+        env.reset(seed=0)
+        while not done.is_set():
+            env.step(actions)
+
+done = threading.Event()
+threads = [threading.Thread(target=loop) for _ in range(2)]
+for thread in threads:
+    thread.start()
+bad = 0
+for _ in range(int(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # should it hang
+        before = printed()
+        tom.BatchEnv("InvertedPendulum-v5", 1, 1).close()
+        os._exit(0 if before and printed() else 1)
+    bad = os.waitpid(child, 0)[1]
+    if bad:
+        break
+done.set()
+for thread in threads:
+    thread.join()
+assert printed()
+raise SystemExit(f"a child ended with {bad}" if bad else 0)
+"""
+
+
+@pytest.mark.parametrize("times", [30, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_child_that_is_forked_during_steps_can_simulate_and_has_its_log_back(times):
+    """Whatever the other threads hold at that moment, they are not there to give it back."""
+    options = ["-W", "ignore::DeprecationWarning", "-c", FORKING, str(times)]
+    subprocess.run([sys.executable, *options], check=True, timeout=600)
+
+
 @pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_is_refused_and_ends(num_threads):

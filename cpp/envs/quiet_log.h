@@ -2,7 +2,8 @@
 //
 // The simulator reports instability itself, by simulation; MuJoCo's default handler would print
 // a line per event and write a file into the working directory. The setting is the process's, so
-// uses are counted: the first one saves it and the last one restores it.
+// uses are counted: the first one saves it and the last one restores it. A process that is forked
+// meanwhile begins with no uses and the setting restored.
 #pragma once
 
 namespace tom::envs {
