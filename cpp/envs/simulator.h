@@ -4,7 +4,7 @@
 // function on one worker (mjb_apply). The results do not depend on the number of threads, because
 // a simulation touches only its own rows and MuJoCo's batch gives it the same state on any thread.
 //
-// The caller checks arguments and lets one thread at a time call step, reset and load.
+// The caller checks arguments and lets one thread at a time call step and reset.
 #pragma once
 
 #include <mujoco/mjbatch.h>
