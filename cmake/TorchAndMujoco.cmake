@@ -4,6 +4,8 @@
 # CUDA toolkit, which nothing here needs (the operators reach CUDA through ATen's dispatcher), so an
 # ordinary `pip install .` would fail on most machines with a GPU.
 
+include("${CMAKE_CURRENT_LIST_DIR}/OnlyFile.cmake")
+
 function(tom_wheel_folder package result)
   execute_process(
     COMMAND "${Python_EXECUTABLE}" -c
@@ -36,7 +38,7 @@ target_include_directories(tom_torch SYSTEM INTERFACE
 target_link_libraries(tom_torch INTERFACE
   "${TOM_TORCH_DIR}/lib/libtorch_cpu.so" "${TOM_TORCH_DIR}/lib/libc10.so")
 
-file(GLOB TOM_MUJOCO_LIBRARY "${TOM_MUJOCO_DIR}/libmujoco.so.*")
+tom_only_file("${TOM_MUJOCO_DIR}/libmujoco.so.*" TOM_MUJOCO_LIBRARY)
 add_library(tom_mujoco INTERFACE)
 add_library(tom::mujoco ALIAS tom_mujoco)
 target_include_directories(tom_mujoco SYSTEM INTERFACE "${TOM_MUJOCO_DIR}/include")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,37 @@ def test_a_processor_that_lacks_instructions_is_one_clear_sentence(tmp_path: Pat
 def test_the_build_says_which_instructions_it_has() -> None:
     """Those of this processor, or none where it was built for all."""
     check_processor(_build_info.INSTRUCTION_SETS)
+
+
+def _cmake(*arguments: str | Path) -> str:
+    """What it says before it refuses, in one line."""
+    done = subprocess.run(
+        ["cmake", *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode != 0, done.stdout
+    return " ".join(done.stderr.split())
+
+
+def test_a_build_on_another_system_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    said = _cmake("-S", ROOT, "-B", tmp_path, "-DCMAKE_SYSTEM_NAME=FreeBSD")
+    assert "The system is FreeBSD, but the Python package is built on Linux only" in said
+
+
+@pytest.mark.parametrize(("names", "count"), [((), 0), (("lib.so.1", "lib.so.2"), 2)])
+def test_a_library_that_is_not_there_once_is_named(
+    names: tuple[str, ...], count: int, tmp_path: Path
+) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    script = tmp_path / "script.cmake"
+    script.write_text(
+        f'include("{ROOT}/cmake/OnlyFile.cmake")\ntom_only_file("{tmp_path}/lib.so.*" found)\n'
+    )
+    said = _cmake("-P", script)
+    assert f"lib.so.* must be exactly one file, but it is {count}; install" in said
+    assert all(name in said for name in names)
+    build = (ROOT / "cmake" / "TorchAndMujoco.cmake").read_text()
+    assert 'tom_only_file("${TOM_MUJOCO_DIR}/libmujoco.so.*"' in build
 
 
 def test_native_files_stay_short() -> None:
