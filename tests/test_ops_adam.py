@@ -88,6 +88,10 @@ def test_another_weight_decay_would_be_noticed() -> None:
         (lambda trained: [trained[0], trained[1][:2], *trained[2:]], "contiguous vectors"),
         (lambda trained: [trained[0], trained[1].double(), *trained[2:]], "contiguous vectors"),
         (lambda trained: [*trained[:4], trained[4].double()], "must be a float32 scalar"),
+        (
+            lambda trained: [*trained[:4], trained[4].to("meta")],
+            "on meta; .* float32 scalar on cpu",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(

@@ -113,9 +113,10 @@ AdamState adam_state(at::TensorList tensors, const char* name, int64_t numbers) 
                       " has a tensor that requires gradients; pass it detached, as it is updated "
                       "in place.");
   }
-  TORCH_CHECK_VALUE(step.dim() == 0 && step.scalar_type() == at::kFloat, name, "'s step is ",
-                    step.scalar_type(), " of shape ", step.sizes(),
-                    "; it must be a float32 scalar.");
+  TORCH_CHECK_VALUE(
+      step.dim() == 0 && step.scalar_type() == at::kFloat && step.device() == flat.device(), name,
+      "'s step is ", step.scalar_type(), " of shape ", step.sizes(), " on ", step.device(),
+      "; it must be a float32 scalar on ", flat.device(), " as the parameters.");
   AdamState state{flat, tensors[1], tensors[2], tensors[3], step, {}, {}, {}, {}};
   if (!takes_float_kernels(flat)) {
     state.flats = pieces_of(state.flat);
