@@ -146,12 +146,18 @@ def test_a_wrong_gradient_would_be_noticed() -> None:
     ("change", "message"),
     [
         ({"batches": torch.zeros(1, 3, BATCH, 13)}, "width of a row"),
+        ({"batches": torch.tensor(1.0)}, r"rows has shape \[\]; it must be \[G, S, B"),
         ({"noise": torch.zeros(1, 3, BATCH, 2)}, "noise has shape"),
         ({"target": torch.zeros(3, dtype=torch.float64)}, "target has shape"),
         (
             {"scale": torch.zeros(2, dtype=torch.float32)},
             "scale is Float on cpu; it must be Double",
         ),
+        (
+            {"scale": torch.tensor(1.0)},
+            r"scale has shape \[\] and center \[2\]; both must be \[A\]",
+        ),
+        ({"center": torch.ones(1)}, r"scale has shape \[2\] and center \[1\]; both must be \[A\]"),
         ({"hidden": (1000, 1000)}, "at least"),
     ],
 )

@@ -93,3 +93,9 @@ def test_opcheck_occupancy_weights(divergence, device):
 def test_occupancy_weights_bad_input(delta, divergence, max_weight, message):
     with pytest.raises(ValueError, match=message):
         ops.occupancy_weights(delta, divergence, max_weight)
+
+
+@pytest.mark.parametrize("weights", [torch.tensor(1.0), torch.ones(3).int()])
+def test_an_effective_sample_size_of_no_vector_is_refused(weights):
+    with pytest.raises(ValueError, match=r"weights is .*; it must be .* shape \[\.\.\., N\]"):
+        torch.ops.tom.effective_sample_size(weights)

@@ -273,6 +273,9 @@ Tensor conjugate_slope(const Tensor& delta, std::string_view divergence_name, bo
 }
 
 Tensor effective_sample_size(const Tensor& weights) {
+  TORCH_CHECK_VALUE(weights.dim() >= 1 && at::isFloatingType(weights.scalar_type()),
+                    "effective_sample_size: weights is ", weights.scalar_type(), " of shape ",
+                    weights.sizes(), "; it must be of a floating-point type and shape [..., N].");
   if (takes_float_kernels(weights)) {
     const Tensor input = weights.contiguous();
     const Tensor ess = at::empty(input.sizes().slice(0, input.dim() - 1), input.options());

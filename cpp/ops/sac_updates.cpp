@@ -156,6 +156,9 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
                    const Tensor& center, int64_t observations, IntArrayRef hidden, double discount,
                    double tau, double target_entropy, double learning_rate, double log_std_min,
                    double log_std_max, std::string_view precision) {
+  TORCH_CHECK_VALUE(scale.dim() == 1 && center.sizes() == scale.sizes(),
+                    "sac_updates: scale has shape ", scale.sizes(), " and center ", center.sizes(),
+                    "; both must be [A], one number per action.");
   const int64_t actions = scale.size(0);
   TORCH_CHECK_VALUE(rows.dim() == 4 && rows.size(0) > 0 && rows.size(1) > 0 && rows.size(2) > 0 &&
                         rows.size(3) == 2 * observations + actions + 2,

@@ -131,6 +131,16 @@ struct WeightedGaussianNll : torch::autograd::Function<WeightedGaussianNll> {
 
 using Result = std::tuple<Tensor, Tensor, Tensor>;
 
+// Checks all shapes and types, with delta in the weights' place: it is of theirs.
+void check(const Tensor& mean, const Tensor& log_var, const Tensor& min_log_var,
+           const Tensor& max_log_var, const Tensor& target, const OptionalTensor& weight,
+           const OptionalTensor& delta) {
+  TORCH_CHECK_VALUE(weight.has_value() != delta.has_value(), "weighted_gaussian_nll: got ",
+                    weight.has_value() ? "both weight and delta" : "neither weight nor delta",
+                    "; give exactly one of them.");
+  check({mean, log_var, min_log_var, max_log_var, target, weight.has_value() ? *weight : *delta});
+}
+
 // The weights, their effective sample size and the fraction of them that was clipped.
 Result weights_from(const OptionalTensor& weight, const OptionalTensor& delta,
                     std::string_view divergence, double max_weight) {
@@ -140,9 +150,6 @@ Result weights_from(const OptionalTensor& weight, const OptionalTensor& delta,
   static const auto sample_size_op = c10::Dispatcher::singleton()
                                          .findSchemaOrThrow("tom::effective_sample_size", "")
                                          .typed<Tensor(const Tensor&)>();
-  TORCH_CHECK_VALUE(weight.has_value() != delta.has_value(), "weighted_gaussian_nll: got ",
-                    weight.has_value() ? "both weight and delta" : "neither weight nor delta",
-                    "; give exactly one of them.");
   if (delta.has_value()) return op.call(*delta, divergence, max_weight);
   const Tensor weights = weight->detach(), ess = sample_size_op.call(weights);
   return {weights, ess, at::zeros_like(ess)};
@@ -151,6 +158,7 @@ Result weights_from(const OptionalTensor& weight, const OptionalTensor& delta,
 Result call(const Tensor& mean, const Tensor& log_var, const Tensor& min_log_var,
             const Tensor& max_log_var, const Tensor& target, const OptionalTensor& weight,
             const OptionalTensor& delta, std::string_view divergence, double max_weight) {
+  check(mean, log_var, min_log_var, max_log_var, target, weight, delta);
   const auto [weights, ess, clipped] = weights_from(weight, delta, divergence, max_weight);
   const Tensor loss = std::get<0>(
       forward_op().call(mean, log_var, min_log_var, max_log_var, target, weights, false));
@@ -174,13 +182,13 @@ Result call_autograd(const Tensor& mean, const Tensor& log_var, const Tensor& mi
     return op.call(mean, log_var, min_log_var, max_log_var, target, weight, delta, divergence,
                    max_weight);
   }
+  check(mean, log_var, min_log_var, max_log_var, target, weight, delta);
   const auto [weights, ess, clipped] = [&] {
     at::AutoDispatchBelowADInplaceOrView guard;  // the weights are constants
     return weights_from(weight, delta, divergence, max_weight);
   }();
   if (has_direction) {
     const NllArguments arguments{mean, log_var, min_log_var, max_log_var, target, weights};
-    check(arguments);
     return {gaussian_nll(arguments, /*need_gradients=*/false).loss, ess, clipped};
   }
   const Tensor loss =

@@ -67,7 +67,8 @@ def sac_updates(
     Raises:
         ValueError: A shape, type or device does not fit.
     """
-    observations = (batches.shape[-1] - scale.shape[0] - 2) // 2
+    width = batches.shape[-1] if batches.dim() else 0  # the operator refuses another rank
+    observations = (width - scale.numel() - 2) // 2
     result = torch.ops.tom.sac_updates(
         batches,
         noise,
