@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from step_cases import KINDS, LAYOUT, SEEDS, Case, make_case
+from step_cases import KINDS, LAYOUT, SEEDS, Case, make_case, map_tensors
 from tom import metrics
 from tom.config import Config
 from tom.discriminator import Discriminator
@@ -78,6 +78,17 @@ def _graphed(case: Case) -> Steps:
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_on_the_gpu_equal_those_on_the_processor(kind: str, dtype: torch.dtype) -> None:
     _assert_near(make_case(kind, "cuda").run(), make_case(kind).run(), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("moved", ["grad_out", "weights", "saved"])
+def test_a_way_back_on_two_devices_is_refused(moved: str) -> None:
+    x, weights = torch.zeros(1, 1, 5, 3), [torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 4, 2)]
+    biases = [torch.zeros(1, 1, 4), torch.zeros(1, 1, 2)]
+    out, saved = torch.ops.tom.stacked_mlp_forward(x, weights, biases, "silu", True)
+    given = {"grad_out": out, "x": x, "weights": weights, "saved": saved}
+    given[moved] = map_tensors(lambda t: t.to(CUDA), given[moved])
+    with pytest.raises(ValueError, match=rf"{moved}.* is Float on cuda:0; it must be Float on cpu"):
+        torch.ops.tom.stacked_mlp_backward(*given.values(), "silu", True, True)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -267,6 +267,12 @@ def test_stacked_mlp_bad_input(x, weights, biases, activation, message):
     [
         ({"weights": []}, "got 0 weights and 1 saved tensors"),
         ({"saved": []}, "got 2 weights and 0 saved tensors"),
+        ({"saved": [torch.zeros(2, 3, 5, 4)] * 2}, "2 saved tensors; .* for these weights 1"),
+        ({"saved": [torch.zeros(2, 3, 5, 4).double()]}, r"saved\[0\] is Double .* must be Float"),
+        ({"saved": [torch.zeros(2, 3, 5, 4).bfloat16()]}, r"saved\[0\] is BFloat16"),
+        ({"weights": [WEIGHTS[0], WEIGHTS[1].double()]}, r"weights\[1\] is Double on cpu"),
+        ({"x": X.long()}, "x is Long; it must be of a floating-point type"),
+        ({"grad_out": torch.zeros(2, 3, 5, 1).double()}, "grad_out is Double on cpu; .* Float on"),
         ({"saved": [torch.zeros(2, 3, 5, 3)]}, r"saved\[0\] has shape .* must be \[2, 3, 5, 4\]"),
         ({"x": X[..., :2]}, r"weights\[0\] has shape"),
         ({"x": X[0]}, r"weights\[0\] has shape"),
@@ -281,6 +287,33 @@ def test_a_way_back_that_does_not_fit_is_refused(change, message):
     assert len(back(*given.values(), "relu", True, True)) == 5
     with pytest.raises(ValueError, match=message):
         back(*{**given, **change}.values(), "relu", True, True)
+
+
+def test_a_way_back_through_silu_needs_what_silu_saves():
+    """The slope of each layer beside its value, each in the type that its reader wants."""
+    _, saved = torch.ops.tom.stacked_mlp_forward(X, WEIGHTS, BIASES, "silu", True)
+    grad_out, back = torch.ones(2, 3, 5, 1), torch.ops.tom.stacked_mlp_backward
+    assert len(back(grad_out, X, WEIGHTS, saved, "silu", True, True)) == 5
+    with pytest.raises(ValueError, match=r"1 saved tensors; .* for these weights 2"):
+        back(grad_out, X, WEIGHTS, saved[:1], "silu", True, True)
+    with pytest.raises(ValueError, match=r"saved\[1\] is Double on cpu; it must be Float on cpu"):
+        back(grad_out, X, WEIGHTS, [saved[0], saved[1].double()], "silu", True, True)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_what_was_saved_may_lie_in_memory_in_any_order(activation):
+    x, weights, biases = network([3, 20, 20, 1])
+    x, *groups = x.detach(), [w.detach() for w in weights], [b.detach() for b in biases]
+    out, saved = torch.ops.tom.stacked_mlp_forward(x, *groups, activation, True)
+    turned = [t.transpose(2, 3).contiguous().transpose(2, 3) for t in saved]
+    results = [
+        torch.ops.tom.stacked_mlp_backward(
+            torch.ones_like(out), x, groups[0], given, activation, True, True
+        )
+        for given in (saved, turned)
+    ]
+    for one, other in zip(*results, strict=True):
+        assert_near(one, other)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

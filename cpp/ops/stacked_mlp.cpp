@@ -17,6 +17,7 @@
 #include <algorithm>
 
 #include "ops/mlp.h"
+#include "ops/stacked_mlp_checks.h"
 
 namespace tom {
 namespace {
@@ -26,87 +27,13 @@ using at::TensorList;
 using Tensors = std::vector<Tensor>;
 
 // ---------------------------------------------------------------------------------------------
-// Checks
-
-void check_layer(const Tensor& x, const Tensor& weight, const Tensor& bias, size_t layer,
-                 int64_t inputs) {
-  TORCH_CHECK_VALUE(weight.dim() == 4 && weight.size(0) == x.size(0) && weight.size(2) == inputs,
-                    "stacked_mlp: weights[", layer, "] has shape ", weight.sizes(),
-                    "; it must be [S, M, in, out] with S = ", x.size(0),
-                    " as in x and in = ", inputs, ", the width of what it is applied to.");
-  TORCH_CHECK_VALUE(bias.dim() == 3 && bias.size(0) == weight.size(0) &&
-                        bias.size(1) == weight.size(1) && bias.size(2) == weight.size(3),
-                    "stacked_mlp: biases[", layer, "] has shape ", bias.sizes(),
-                    "; it must be [S, M, out] to fit weights[", layer, "] of shape ",
-                    weight.sizes(), ".");
-  for (const Tensor* t : {&weight, &bias}) {
-    const bool rounded =
-        t == &weight && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kBFloat16;
-    TORCH_CHECK_VALUE(
-        (rounded || t->scalar_type() == x.scalar_type()) && t->device() == x.device(),
-        "stacked_mlp: the parameters of layer ", layer, " are ", t->scalar_type(), " on ",
-        t->device(), ", but x is ", x.scalar_type(), " on ", x.device(),
-        "; all must be alike, save that weights may be BFloat16 where the rest is Float.");
-  }
-}
-
-void check(const Tensor& x, TensorList weights, TensorList biases) {
-  TORCH_CHECK_VALUE(x.dim() == 4, "stacked_mlp: x has shape ", x.sizes(),
-                    "; it must be [S, M, B, I] (seeds, members or 1, batch, inputs).");
-  TORCH_CHECK_VALUE(at::isFloatingType(x.scalar_type()), "stacked_mlp: x is ", x.scalar_type(),
-                    "; it must be of a floating-point type.");
-  TORCH_CHECK_VALUE(!weights.empty() && weights.size() == biases.size(), "stacked_mlp: got ",
-                    weights.size(), " weights and ", biases.size(),
-                    " biases; there must be one of each per layer, and at least one layer.");
-  int64_t inputs = x.size(3);
-  for (size_t l = 0; l < weights.size(); ++l) {
-    check_layer(x, weights[l], biases[l], l, inputs);
-    TORCH_CHECK_VALUE(weights[l].size(1) == weights[0].size(1), "stacked_mlp: weights[", l,
-                      "] has ", weights[l].size(1), " members and weights[0] has ",
-                      weights[0].size(1), "; every layer must have the same M.");
-    inputs = weights[l].size(3);
-  }
-  TORCH_CHECK_VALUE(x.size(1) == 1 || x.size(1) == weights[0].size(1),
-                    "stacked_mlp: x has M = ", x.size(1),
-                    " and the weights have M = ", weights[0].size(1),
-                    "; x must have the same M, or 1 to be shared by all members of a seed.");
-}
-
-// Of the way back, whose arguments are those and the results of a way there.
-void check_backward(const Tensor& grad_out, const Tensor& x, TensorList weights, TensorList saved) {
-  const size_t hidden = weights.empty() ? 0 : weights.size() - 1;
-  TORCH_CHECK_VALUE(
-      !weights.empty() && (saved.size() == hidden || saved.size() == 2 * hidden),
-      "stacked_mlp_backward: got ", weights.size(), " weights and ", saved.size(),
-      " saved tensors; there must be at least one layer, and what stacked_mlp saved.");
-  std::vector<int64_t> shape = x.sizes().vec();
-  for (size_t l = 0; l < weights.size(); ++l) {
-    const Tensor& w = weights[l];
-    const bool fits = x.dim() == 4 && w.dim() == 4 && w.size(0) == x.size(0) &&
-                      (w.size(1) == shape[1] || (l == 0 && x.size(1) == 1)) &&
-                      w.size(2) == shape[3];
-    TORCH_CHECK_VALUE(fits, "stacked_mlp_backward: weights[", l, "] has shape ", w.sizes(),
-                      "; it must be [S, M, in, out] and fit x of shape ", x.sizes(), ".");
-    shape = {w.size(0), w.size(1), x.size(2), w.size(3)};
-    const bool last = l + 1 == weights.size();
-    for (size_t s = l; !last && s < saved.size(); s += hidden) {
-      TORCH_CHECK_VALUE(saved[s].sizes() == shape, "stacked_mlp_backward: saved[", s,
-                        "] has shape ", saved[s].sizes(), "; it must be ", at::IntArrayRef(shape),
-                        ".");
-    }
-  }
-  TORCH_CHECK_VALUE(grad_out.sizes() == shape, "stacked_mlp_backward: grad_out has shape ",
-                    grad_out.sizes(), "; it must be ", at::IntArrayRef(shape), ".");
-}
-
-// ---------------------------------------------------------------------------------------------
 // Kernels. saved = [value of each hidden layer ..., and where that is another tensor, its residual
 // ...].
 
 std::tuple<Tensor, Tensors> forward(const Tensor& x, TensorList weights, TensorList biases,
                                     std::string_view activation_name, bool save) {
   const Activation activation = activation_from(activation_name);
-  check(x, weights, biases);
+  check_stack(x, weights, biases);
   Hiddens hiddens;
   const Tensor out = mlp_forward(x, weights, biases, activation, save ? &hiddens : nullptr);
   Tensors saved = hiddens.values;
@@ -118,8 +45,12 @@ std::tuple<Tensor, Tensors> forward(const Tensor& x, TensorList weights, TensorL
 
 Tensors backward(const Tensor& grad_out, const Tensor& x, TensorList weights, TensorList saved,
                  std::string_view activation_name, bool need_x, bool need_parameters) {
-  check_backward(grad_out, x, weights, saved);
+  const Activation activation = activation_from(activation_name);
+  check_stack_backward(grad_out, x, weights, saved, activation);
   const size_t layers = weights.size();
+  Tensors rows;  // contiguous, as the kernels read them
+  for (const Tensor& t : saved) rows.push_back(t.contiguous());
+  const TensorList values = rows;
   Layers grads;
   for (size_t l = 0; need_parameters && l < layers; ++l) {
     grads.weights.push_back(at::empty(weights[l].sizes(), weights[l].options()));
@@ -127,10 +58,9 @@ Tensors backward(const Tensor& grad_out, const Tensor& x, TensorList weights, Te
         at::empty({weights[l].size(0), weights[l].size(1), weights[l].size(3)}, x.options()));
   }
   RowGradients memory;
-  const Tensor grad_x =
-      mlp_backward(grad_out, x, weights, saved, saved.slice(saved.size() - (layers - 1)),
-                   activation_from(activation_name), {0, need_x ? x.size(3) : 0},
-                   need_parameters ? &grads : nullptr, memory);
+  const Tensor grad_x = mlp_backward(
+      grad_out, x, weights, values, values.slice(values.size() - (layers - 1)), activation,
+      {0, need_x ? x.size(3) : 0}, need_parameters ? &grads : nullptr, memory);
   Tensors result;
   if (need_x) result.push_back(grad_x.contiguous());
   result.insert(result.end(), grads.weights.begin(), grads.weights.end());
@@ -265,7 +195,7 @@ Tensor call_autograd(const Tensor& x, TensorList weights, TensorList biases,
   const auto has_direction = [](const Tensor& t) { return t._fw_grad(/*level=*/0).defined(); };
   if (has_direction(x) || std::any_of(weights.begin(), weights.end(), has_direction) ||
       std::any_of(biases.begin(), biases.end(), has_direction)) {
-    check(x, weights, biases);
+    check_stack(x, weights, biases);
     return differentiable_forward(x, weights, biases, activation_from(activation));
   }
   if (at::GradMode::is_enabled() && torch::autograd::compute_requires_grad(x, weights, biases)) {
