@@ -56,9 +56,9 @@ def report(
 
 @contextmanager
 def atens_products() -> Iterator[None]:
-    before = torch.ops.tom.use_blocked_products(False)
+    before = torch.ops.tom_tests.use_blocked_products(False)
     yield
-    torch.ops.tom.use_blocked_products(before)
+    torch.ops.tom_tests.use_blocked_products(before)
 
 
 def plain_networks() -> Any:

@@ -98,11 +98,11 @@ def _trained(*optimizers: Adam) -> list[Tensor]:
 @contextmanager
 def plain_operations() -> Iterator[None]:
     """Take the way of the other devices on the CPU: ATen's operations instead of own kernels."""
-    before = torch.ops.tom.use_cpu_kernels(False)
+    before = torch.ops.tom_tests.use_cpu_kernels(False)
     try:
         yield
     finally:
-        torch.ops.tom.use_cpu_kernels(before)
+        torch.ops.tom_tests.use_cpu_kernels(before)
 
 
 def map_tensors(f: Callable[[Tensor], Tensor], value: Any) -> Any:

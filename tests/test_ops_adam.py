@@ -24,7 +24,7 @@ def native(size: int, dtype: torch.dtype, device: str, decay: float = DECAY) -> 
     step = torch.zeros((), dtype=torch.float32, device=device)
     for _ in range(STEPS):
         gradient.copy_(torch.randn(size, dtype=torch.float64))
-        torch.ops.tom.adam_step(
+        torch.ops.tom_tests.adam_step(
             [flat, gradient, exp_avg, exp_avg_sq, step], average, RATE, decay, FOLLOW
         )
     return [flat, exp_avg, exp_avg_sq, step, average]
@@ -99,10 +99,12 @@ def test_tensors_that_do_not_fit_are_refused(
 ) -> None:
     trained = [*torch.zeros(4, 3), torch.zeros(())]
     with pytest.raises(ValueError, match=words):
-        torch.ops.tom.adam_step(change(trained), torch.zeros(3), RATE, DECAY, FOLLOW)
+        torch.ops.tom_tests.adam_step(change(trained), torch.zeros(3), RATE, DECAY, FOLLOW)
 
 
 @pytest.mark.parametrize("average", [torch.zeros(2), torch.zeros(3, dtype=torch.float64)])
 def test_an_average_that_does_not_fit_is_refused(average: Tensor) -> None:
     with pytest.raises(ValueError, match=r"average .* must be as the parameters"):
-        torch.ops.tom.adam_step([*torch.zeros(4, 3), torch.zeros(())], average, RATE, DECAY, FOLLOW)
+        torch.ops.tom_tests.adam_step(
+            [*torch.zeros(4, 3), torch.zeros(())], average, RATE, DECAY, FOLLOW
+        )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ops_cases import assert_near, assert_same_bits, number_of_threads
 
-product = torch.ops.tom.member_product
+product = torch.ops.tom_tests.member_product
 
 OWN_BFLOAT16 = pytest.param(
     torch.bfloat16,
@@ -24,9 +24,9 @@ OWN_BFLOAT16 = pytest.param(
 
 @pytest.fixture(params=[True, False], ids=["own", "ATen's"])
 def _own(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = torch.ops.tom.use_blocked_products(request.param)
+    before = torch.ops.tom_tests.use_blocked_products(request.param)
     yield
-    torch.ops.tom.use_blocked_products(before)
+    torch.ops.tom_tests.use_blocked_products(before)
 
 
 def factors(

@@ -39,7 +39,7 @@ def arguments(
 
 def native(given: Arguments) -> tuple[Tensor, ...]:
     out, noise, scale, center, grad_action, grad_log_prob = given
-    return torch.ops.tom.squashed_gaussian(
+    return torch.ops.tom_tests.squashed_gaussian(
         out, noise, scale, center, LOW, HIGH, grad_action, grad_log_prob
     )
 
@@ -85,7 +85,9 @@ def test_the_comparison_would_notice_a_wrong_bound() -> None:
     """The control: the upper bound of log σ a thousandth higher."""
     given = arguments(SHAPES[1], torch.float32, "cpu", 1.0)
     out, noise, scale, center, *gradients = given
-    other = torch.ops.tom.squashed_gaussian(out, noise, scale, center, LOW, HIGH + 1e-3, *gradients)
+    other = torch.ops.tom_tests.squashed_gaussian(
+        out, noise, scale, center, LOW, HIGH + 1e-3, *gradients
+    )
     with pytest.raises(AssertionError):
         assert_near(other[1], reference(given)[1])
 

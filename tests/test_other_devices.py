@@ -116,10 +116,49 @@ def test_a_value_cannot_be_read_on_meta() -> None:
 
 
 def test_the_switch_returns_what_was_set() -> None:
-    assert torch.ops.tom.use_cpu_kernels(True) is True
+    assert torch.ops.tom_tests.use_cpu_kernels(True) is True
     with plain_operations():
-        assert torch.ops.tom.use_cpu_kernels(False) is False
-    assert torch.ops.tom.use_cpu_kernels(True) is True
+        assert torch.ops.tom_tests.use_cpu_kernels(False) is False
+    assert torch.ops.tom_tests.use_cpu_kernels(True) is True
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("switched", ["forward", "backward"])
+def test_the_switch_between_both_ways_of_a_network_is_refused(
+    activation: Any, switched: str
+) -> None:
+    """The two leave other numbers for the way back, which then gave a wrong gradient."""
+    x, weights, biases = network((4, 8, 3))
+
+    def out() -> Tensor:
+        return stacked_mlp(x, weights, biases, activation).sum()
+
+    if switched == "forward":
+        with plain_operations():
+            loss = out()
+        with pytest.raises(RuntimeError, match="use_cpu_kernels was switched between"):
+            torch.autograd.grad(loss, x, retain_graph=True)
+        with plain_operations():
+            found = torch.autograd.grad(loss, x)
+    else:
+        loss = out()
+        with plain_operations(), pytest.raises(RuntimeError, match="use_cpu_kernels was switched"):
+            torch.autograd.grad(loss, x, retain_graph=True)
+        found = torch.autograd.grad(loss, x)
+    _assert_near(found, torch.autograd.grad(out(), x))
+
+
+def test_switches_are_kept_apart_from_what_is_offered() -> None:
+    offered = {name.partition("::")[2] for name in _operators() if name.startswith("tom::")}
+    assert offered == {
+        "stacked_mlp", "stacked_mlp_forward", "stacked_mlp_backward", "occupancy_weights",
+        "effective_sample_size", "weighted_gaussian_nll", "weighted_gaussian_nll_forward",
+        "sac_updates", "dynamics_steps", "dual_q_steps", "discriminator_steps",
+    }  # fmt: skip
+
+
+def _operators() -> list[str]:
+    return torch._C._dispatch_get_all_op_names()
 
 
 META = torch.device("meta")

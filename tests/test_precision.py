@@ -239,7 +239,7 @@ def test_native_steps_follow_the_reference_over_100_updates(
 
 @pytest.mark.parametrize("kind", TOLERANCE)
 def test_steps_have_the_same_bits_for_every_number_of_threads(kind: str) -> None:
-    if not torch.ops.tom.has_blocked_product(torch.zeros(1, dtype=torch.bfloat16)):
+    if not torch.ops.tom_tests.has_blocked_product(torch.zeros(1, dtype=torch.bfloat16)):
         pytest.skip("this build takes oneDNN's products, whose sums depend on threads")
     one = Kind(kind, "bf16", 10).native()
     for threads in (2, 3):

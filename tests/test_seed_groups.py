@@ -22,11 +22,11 @@ DEFAULT = 0  # each thread takes seeds of its own, if these are small and enough
 
 @contextmanager
 def groups_of(size: int) -> Iterator[None]:
-    before = torch.ops.tom.set_seed_group_bytes(size)
+    before = torch.ops.tom_tests.set_seed_group_bytes(size)
     try:
         yield
     finally:
-        torch.ops.tom.set_seed_group_bytes(before)
+        torch.ops.tom_tests.set_seed_group_bytes(before)
 
 
 def after_steps(kind: str, size: int) -> tuple[list[Tensor], list[Tensor]]:

@@ -155,6 +155,8 @@ void average_in_place(at::Tensor average, const at::Tensor& values, double rate,
   }
 }
 
-TORCH_LIBRARY_IMPL(tom, CompositeExplicitAutograd, m) { m.impl("adam_step", checked_adam_step); }
+TORCH_LIBRARY_IMPL(tom_tests, CompositeExplicitAutograd, m) {
+  m.impl("adam_step", checked_adam_step);
+}
 
 }  // namespace tom

@@ -21,7 +21,7 @@ bool takes_float_kernels(const at::Tensor& t) {
 
 bool use_cpu_kernels(bool on) { return enabled.exchange(on); }
 
-TORCH_LIBRARY_IMPL(tom, CompositeExplicitAutograd, m) {
+TORCH_LIBRARY_IMPL(tom_tests, CompositeExplicitAutograd, m) {
   m.impl("use_cpu_kernels", use_cpu_kernels);
 }
 

@@ -13,7 +13,9 @@ bool takes_cpu_kernels(const at::Tensor& t);
 /// The same, for kernels that exist for float32 and float64.
 bool takes_float_kernels(const at::Tensor& t);
 
-/// Returns what was set before. It holds for the whole process.
+/// Returns what was set before. It holds for the whole process, and must not be changed between a
+/// forward pass and its way back: they leave each other different numbers. (stacked_mlp refuses
+/// it.)
 bool use_cpu_kernels(bool on);
 
 }  // namespace tom

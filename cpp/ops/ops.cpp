@@ -1,5 +1,6 @@
 // The schemas of the operators. What each one computes is said in python/tom/ops.py, and in plain
 // PyTorch in python/tom/reference.py; the kernels are registered in the file named after each.
+// What tests and comparisons need besides is in test_ops.cpp.
 
 #include <torch/library.h>
 
@@ -30,28 +31,6 @@ TORCH_LIBRARY(tom, m) {
       "weighted_gaussian_nll_forward(Tensor mean, Tensor log_var, Tensor min_log_var,"
       " Tensor max_log_var, Tensor target, Tensor weight, bool need_gradients)"
       " -> (Tensor loss, Tensor[] gradients)");
-
-  // Whether the CPU's own kernels are used (see cpu_kernels.h); returns what was set before.
-  m.def("use_cpu_kernels(bool on) -> bool");
-
-  // For tests and comparisons: the products of a stack, and whether they are the project's own.
-  m.def("member_product(Tensor a, Tensor b) -> Tensor");
-  m.def("has_blocked_product(Tensor a) -> bool");
-  m.def("use_blocked_products(bool on) -> bool");
-
-  // For tests: a step of Adam, with an average that follows (see adam.h).
-  m.def(
-      "adam_step(Tensor(a!)[] trained, Tensor(b!) average, float learning_rate,"
-      " float weight_decay, float rate) -> ()");
-
-  // For tests: a sample of the actor, and the way back through it (see squashed_gaussian.h).
-  m.def(
-      "squashed_gaussian(Tensor out, Tensor noise, Tensor scale, Tensor center, float log_std_min,"
-      " float log_std_max, Tensor grad_action, Tensor grad_log_prob)"
-      " -> (Tensor action, Tensor log_prob, Tensor grad_out)");
-
-  // For tests and comparisons: how many bytes a group of seeds may take (see seed_groups.h).
-  m.def("set_seed_group_bytes(int bytes) -> int");
 
   // Training steps. A trained stack is [flat, gradient, exp_avg, exp_avg_sq, step], all updated.
   m.def(

@@ -111,7 +111,7 @@ at::Tensor checked_member_product(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(tom, CompositeExplicitAutograd, m) {
+TORCH_LIBRARY_IMPL(tom_tests, CompositeExplicitAutograd, m) {
   m.impl("member_product", checked_member_product);
   m.impl("has_blocked_product", has_blocked_product);
   m.impl("use_blocked_products", use_blocked_products);

@@ -192,7 +192,7 @@ Results for_seed_groups(int64_t seeds, const std::vector<StackedState>& states,
 
 int64_t set_seed_group_bytes(int64_t bytes) { return bytes_set.exchange(bytes); }
 
-TORCH_LIBRARY_IMPL(tom, CompositeExplicitAutograd, m) {
+TORCH_LIBRARY_IMPL(tom_tests, CompositeExplicitAutograd, m) {
   m.impl("set_seed_group_bytes", set_seed_group_bytes);
 }
 

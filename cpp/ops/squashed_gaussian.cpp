@@ -207,7 +207,7 @@ Tensor squashed_backward(const SquashedSample& sample, const Tensor& grad_action
                                           : backward_kernel<double>(sample, grad, grad_log, rows);
 }
 
-TORCH_LIBRARY_IMPL(tom, CompositeExplicitAutograd, m) {
+TORCH_LIBRARY_IMPL(tom_tests, CompositeExplicitAutograd, m) {
   m.impl("squashed_gaussian", squashed_gaussian);
 }
 

@@ -16,6 +16,7 @@
 
 #include <algorithm>
 
+#include "ops/cpu_kernels.h"
 #include "ops/mlp.h"
 #include "ops/stacked_mlp_checks.h"
 
@@ -152,6 +153,7 @@ struct StackedMlp : torch::autograd::Function<StackedMlp> {
     ctx->save_for_backward(std::move(all));
     ctx->saved_data["layers"] = static_cast<int64_t>(weights.size());
     ctx->saved_data["activation"] = std::string(activation);
+    ctx->saved_data["own_kernels"] = takes_cpu_kernels(x);
     return out;
   }
 
@@ -178,6 +180,11 @@ struct StackedMlp : torch::autograd::Function<StackedMlp> {
       grads.emplace_back();
       return grads;
     }
+    TORCH_CHECK(
+        takes_cpu_kernels(x) == ctx->saved_data["own_kernels"].toBool(),
+        "stacked_mlp: tom_tests::use_cpu_kernels was switched between the forward pass and ",
+        "its way back, which must take the same kernels; switch it back, or take the ",
+        "forward pass again.");
     const Tensors needed =
         op.call(grad_outs[0], x, weights, saved, activation, need_x, need_parameters);
     size_t next = 0;
