@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,51 @@ def test_unknown_names_and_other_types_are_refused() -> None:
     x, weights, biases = network([3, 4, 4, 1])  # float64
     with pytest.raises(ValueError, match="weights may be BFloat16 where the rest is Float"):
         ops.stacked_mlp(x, [weights[0], weights[1].bfloat16(), weights[2]], biases, "relu")
+
+
+@contextmanager
+def without_bfloat16_instructions() -> Iterator[None]:
+    """As where a build has come from a processor that has them to one that lacks them."""
+    before = torch.ops.tom_tests.use_bfloat16_kernels(False)
+    try:
+        yield
+    finally:
+        torch.ops.tom_tests.use_bfloat16_kernels(before)
+
+
+LACKING = "on a processor without the AVX512-BF16 instructions that tom was built to; use float32"
+
+
+@pytest.mark.parametrize("kind", TOLERANCE)
+def test_native_steps_are_refused_before_an_instruction_that_the_processor_lacks(
+    kind: str,
+) -> None:
+    with without_bfloat16_instructions():
+        made = Kind(kind, "bf16", count=1)
+        with pytest.raises(ValueError, match=f"precision bf16 was given {LACKING}"):
+            made.native()
+        assert not made.moved().any()
+        with plain_operations():  # ATen knows for itself what the processor has
+            made.native()
+        Kind(kind, "fp32", count=1).native()
+    assert made.moved().any()
+
+
+def test_operators_take_no_instruction_that_the_processor_lacks() -> None:
+    x, weights, biases = mixed_network([3, 20, 20, 1])
+    out, saved = torch.ops.tom.stacked_mlp_forward(x, weights, biases, "silu", True)
+    a, b = torch.randn(1, 2, 30, 20).bfloat16(), torch.randn(1, 2, 20, 40).bfloat16()
+    product = torch.ops.tom_tests.member_product(a, b)
+    with without_bfloat16_instructions():
+        with pytest.raises(ValueError, match=f"bfloat16 weights were given {LACKING}"):
+            ops.stacked_mlp(x, weights, biases, "silu")
+        with pytest.raises(ValueError, match=f"bfloat16 weights were given {LACKING}"):
+            torch.ops.tom.stacked_mlp_backward(
+                torch.ones_like(out), x, weights, saved, "silu", True, True
+            )
+        assert not torch.ops.tom_tests.has_blocked_product(a)
+        other = torch.ops.tom_tests.member_product(a, b)  # ATen's
+    torch.testing.assert_close(other, product)
 
 
 def lacks_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

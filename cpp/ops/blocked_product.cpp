@@ -248,7 +248,7 @@ void product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bo
 
 bool has_blocked_product(const at::Tensor& a) {
 #ifdef TOM_BFLOAT16_FACTORS
-  if (a.scalar_type() == at::kBFloat16) return switched_on && takes_cpu_kernels(a);
+  if (a.scalar_type() == at::kBFloat16) return switched_on && takes_bfloat16_kernels(a);
 #endif
   return kCompiled && switched_on && takes_float_kernels(a);
 }

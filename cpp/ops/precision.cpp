@@ -20,6 +20,7 @@ ProductWeights::ProductWeights(const Tensor& flat, const Layers& layers, Precisi
   if (precision == Precision::fp32 || weights_.size() < 3) return;
   TORCH_CHECK_VALUE(flat.scalar_type() == at::kFloat, "precision bf16 was given with ",
                     flat.scalar_type(), " parameters; it goes with float32 ones.");
+  check_bfloat16(flat, "precision bf16 was given");
   // The weights lie one behind the other, with biases between: one cast takes them all.
   const auto offset = [&](const Tensor& t) { return t.storage_offset() - flat.storage_offset(); };
   begin_ = offset(layers.weights[1]);

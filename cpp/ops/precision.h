@@ -22,7 +22,7 @@ Precision precision_from(std::string_view name);
 class ProductWeights {
  public:
   /// `layers` are views into `flat`, as `layers_in` makes them. Raises ValueError if the parameters
-  /// to be rounded are not float32.
+  /// to be rounded are not float32, or the processor lacks the kernels' instructions for it.
   ProductWeights(const at::Tensor& flat, const Layers& layers, Precision precision);
 
   /// Rounds again those of the parameters [begin, end) of `flat` that are rounded, after they have

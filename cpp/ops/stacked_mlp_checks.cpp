@@ -1,5 +1,7 @@
 #include "ops/stacked_mlp_checks.h"
 
+#include "ops/cpu_kernels.h"
+
 namespace tom {
 
 using at::Tensor;
@@ -9,7 +11,9 @@ namespace {
 
 // Whether a weight of this type goes with x: of its type, or bfloat16 beside float32.
 bool is_weight_type(at::ScalarType type, const Tensor& x) {
-  return type == x.scalar_type() || (type == at::kBFloat16 && x.scalar_type() == at::kFloat);
+  if (type != at::kBFloat16 || x.scalar_type() != at::kFloat) return type == x.scalar_type();
+  check_bfloat16(x, "stacked_mlp: bfloat16 weights were given");
+  return true;
 }
 
 void check_layer(const Tensor& x, const Tensor& weight, const Tensor& bias, size_t layer,

@@ -4,8 +4,9 @@
 #include <torch/library.h>
 
 TORCH_LIBRARY(tom_tests, m) {
-  // Whether the CPU's own kernels are used (cpu_kernels.h).
+  // Whether the CPU's own kernels are used, and whether they may be for bfloat16 (cpu_kernels.h).
   m.def("use_cpu_kernels(bool on) -> bool");
+  m.def("use_bfloat16_kernels(bool on) -> bool");
 
   // The products of a stack, and whether they are the project's own (products.h).
   m.def("member_product(Tensor a, Tensor b) -> Tensor");

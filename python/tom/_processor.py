@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 # What the compiler calls them → Linux. Only those that every kernel in use lists: a build must
-# never be refused where it runs.
+# never be refused where it runs. AVX512BF16 is not among them; only bfloat16 needs it, and is
+# refused by the operators (cpp/ops/cpu_kernels.h), which ask the processor.
 _INSTRUCTION_SETS = {
     "AVX": "avx",
     "AVX2": "avx2",
