@@ -189,16 +189,20 @@ def printed():
     config = mujoco.MjLogConfig.get()
     return config.logto_console and config.logto_file
 
-def loop(actions=np.zeros((1, 1), np.float32)):
-    with tom.BatchEnv("InvertedPendulum-v5", 1, 1) as env:
+def loop(actions=np.zeros((200, 1), np.float32)):  # so that nearly all the time is in steps
+    with tom.BatchEnv("InvertedPendulum-v5", 200, 1) as env:
         env.reset(seed=0)
+        begun.wait()
         while not done.is_set():
             env.step(actions)
 
+# Before that they import modules, under locks of Python's own that a child would wait for.
+begun = threading.Barrier(3)
 done = threading.Event()
 threads = [threading.Thread(target=loop) for _ in range(2)]
 for thread in threads:
     thread.start()
+begun.wait()
 bad = 0
 for _ in range(int(sys.argv[1])):
     child = os.fork()
