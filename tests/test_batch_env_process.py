@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import mujoco
@@ -54,6 +55,8 @@ def test_mujocos_timers_are_off_in_the_simulator_alone(clock_readers):
         assert not clock_readers
         other = threading.Thread(target=step_alone)
         other.start()
+        while not clock_readers:  # it may have to wait for a processor
+            time.sleep(0.001)
         for _ in range(200):
             env.step(action)
         done.set()
@@ -67,18 +70,20 @@ def test_the_clocks_callback_stays_where_it_is_while_the_simulator_steps():
     """Other threads read it at any time, without a lock."""
     library = next(Path(mujoco.__file__).parent.glob("libmujoco.so*"))
     callback = ctypes.c_void_p.in_dll(ctypes.CDLL(str(library)), "mjcb_time")
-    before, done = callback.value, threading.Event()
+    before, begun, done = callback.value, threading.Event(), threading.Event()
     action = np.zeros((4, 3), np.float32)
-    seen = {before}
+    seen = set()
 
     def watch() -> None:
         while not done.is_set():
             seen.add(callback.value)
+            begun.set()
 
     with BatchEnv("Hopper-v5", 4, 2) as env:
         env.reset(seed=0)
         watcher = threading.Thread(target=watch)
         watcher.start()
+        begun.wait()
         for _ in range(300):
             env.step(action)
         done.set()

@@ -267,6 +267,15 @@ def screen_of(*argv: str) -> str:
     return console.file.getvalue()
 
 
+def test_rollouts_that_are_to_grow_and_do_not_are_named() -> None:
+    growing = "--env hopper --rollout.final-length 15 --steps"
+    assert (
+        "rollouts do not grow in 20,000 steps: from 1 to 15 between rollout.growth_start = 20,000"
+    ) in " ".join(screen_of(*growing.split(), "20000").split())
+    for argv in ([*growing.split(), "26000"], ["--env", "hopper"]):
+        assert "do not grow" not in screen_of(*argv)
+
+
 def test_printed_configuration_names_everything_used_and_marks_changes() -> None:
     text = screen_of("--env", "ant", "--seeds=3", "--sac.hidden", "64", "64")
     words = text.split()

@@ -59,14 +59,37 @@ def test_a_run_resumes_and_is_compared_under_its_own_name(
         ("other:number", "number in the module other is of type int; it must be a function"),
         ("other:fails", "which raised KeyError ('x'), allowed is a function"),
         ("other:empty", "which made a int without uniform_share, allowed is a function"),
+        ("other:Share", "which has uniform_share 2.0, allowed is a number in [0, 1]"),
+        ("other:Stateful", "the state's w that other:Stateful saves is [3]; allowed are tensors"),
+        ("other:Counting", "the state's n that other:Counting saves is of type int; allowed are"),
     ],
 )
 def test_what_cannot_be_a_weighting_is_refused(
     algorithm: str, message: str, user_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (user_folder / "other.py").write_text(
-        "number = 1\ndef fails(*_): raise KeyError('x')\ndef empty(*_): return 1\n"
-    )
+    code = """\
+        import recent, torch
+
+        number = 1
+
+        def fails(*_):
+            raise KeyError("x")
+
+        def empty(*_):
+            return 1
+
+        class Share(recent.Newest):
+            uniform_share = 2.0
+
+        class Stateful(recent.Newest):
+            def state_dict(self):
+                return {"w": torch.ones(3)}
+
+        class Counting(recent.Newest):
+            def state_dict(self):
+                return {"n": 3}
+        """
+    (user_folder / "other.py").write_text(textwrap.dedent(code))
     with pytest.raises(SystemExit):
         main([*DEBUG, "--algorithm", algorithm])
     assert message in " ".join(capsys.readouterr().err.split())
@@ -82,6 +105,9 @@ def test_what_cannot_be_a_weighting_is_refused(
         ("(w / 0, {})", "negative, not finite, or all 0"),
         ("(w[0], {})", "returned weights [200]; allowed are a tensor [1, 200]"),
         ("([1.0], {})", "returned weights of type list; allowed are a tensor"),
+        ("(w > 0, {})", "returned weights of bool; allowed are weights of float32 or float64"),
+        ("(w, None)", "returned metrics of type NoneType; allowed are dictionaries"),
+        ("(w, {'step': w[:, 0]})", "returned a metric 'step'; allowed are names such as"),
         ("(w, {'tom/kept': 1.0})", "returned tom/kept of type float; allowed are a tensor [1]"),
     ],
 )

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import pytest
@@ -138,7 +139,9 @@ def held(request: pytest.FixtureRequest) -> Iterator[tuple[ReplayBuffer, threadi
     buffer = ReplayBuffer(request.param, WIDTH)
     thread = threading.Thread(target=lambda: env.step(actions, into=buffer))
     thread.start()
-    time.sleep(0.2)
+    clock = time.pthread_getcpuclockid(cast(int, thread.ident))
+    while time.clock_gettime(clock) < 0.05:  # until it is in the middle of the step
+        time.sleep(0.01)
     yield buffer, thread
     thread.join()
     env.close()
@@ -173,6 +176,36 @@ def test_a_child_goes_on_with_a_buffer_that_was_at_rest() -> None:
     _, status = os.waitpid(child, 0)
     assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == REFUSED
     assert buffer.total_appended == 6
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_all_threads_of_a_child_may_be_the_first_to_append() -> None:
+    buffer = made()
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            os._exit(_status(lambda: _append_at_once(buffer, 8)) or (buffer.total_appended != 14))
+        _, status = os.waitpid(child, 0)
+        assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0
+
+
+def _append_at_once(buffer: ReplayBuffer, count: int) -> None:
+    start, errors, row = threading.Barrier(count), [], np.zeros((1, 2), np.float32)
+
+    def append() -> None:
+        start.wait()
+        try:
+            buffer.append(row)
+        except RuntimeError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=append) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def _append(buffer: ReplayBuffer) -> None:

@@ -39,6 +39,7 @@ def test_parts_lie_where_the_layout_says(batch: tuple[int, ...]) -> None:
         ("observation", torch.zeros(5, 4), "observation: given [5, 4], allowed is a tensor [5, 3]"),
         ("action", torch.zeros(5, 1), "action: given [5, 1], allowed is a tensor [5, 2]"),
         ("reward", torch.zeros(5, 1), "reward: given [5, 1], allowed is a tensor [5]"),
+        ("observation", [[1.0]], "observation: given list, allowed is a tensor [..., 3]"),
         ("terminated", [False] * 5, "terminated: given list, allowed is a tensor [5]"),
     ],
 )

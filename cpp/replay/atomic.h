@@ -1,5 +1,6 @@
 // Every shared variable of the buffer is an Atomic or is reached through an AtomicRef, or by whole
-// vectors where vectors.h says so. The test of all interleavings compiles the same sources with
+// vectors where vectors.h says so; only what a fork changes is a plain std::atomic. The test of all
+// interleavings compiles the same sources with
 // TOM_INTERLEAVE, which turns each access into a point where its scheduler may switch threads.
 #pragma once
 

@@ -67,10 +67,12 @@ bool RowStore::is_forked() const {
 
 std::uint64_t RowStore::claim(std::uint64_t n) {
   if (is_forked()) {
-    if (claimed() != settled()) throw std::runtime_error(kForked);
+    // Asked once more, as another thread of the child may have claimed meanwhile, and have seen
+    // that all was settled: who sees its claim also sees its `forks_`.
+    if (claimed() != settled() && is_forked()) throw std::runtime_error(kForked);
     forks_.store(forks.load(std::memory_order_relaxed), std::memory_order_release);
   }
-  return claimed_.fetch_add(n, std::memory_order_relaxed);
+  return claimed_.fetch_add(n, std::memory_order_release);
 }
 
 void RowStore::store_words(std::size_t slot, const float* row) {

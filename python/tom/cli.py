@@ -184,10 +184,19 @@ def print_config(config: SettingsT, console: Console, default: SettingsT) -> Non
 
 
 def print_unused(config: Config, console: Console, argv: Sequence[str]) -> None:
-    """Name the settings of a command line that mean nothing to the algorithm, if there are any."""
+    """Name the settings of a command line that change nothing, if there are any."""
     given = read_flags(argv, type(config), strict=False)
     if names := [name for name in given if among(name, config.unused)]:
         say(console, f"not used by {config.algorithm}: {', '.join(names)}")
+    rollout = config.rollout
+    grows = config.model_based and rollout.final_length > rollout.length
+    if grows and rollout.length_at(config.steps) == rollout.length:
+        say(
+            console,
+            f"rollouts do not grow in {config.steps:,} steps: from {rollout.length} to "
+            f"{rollout.final_length} between rollout.growth_start = {rollout.growth_start:,} and "
+            f"rollout.growth_end = {rollout.growth_end:,}",
+        )
 
 
 def field_docs(kind: type) -> dict[str, str]:

@@ -23,7 +23,7 @@ from tom.names import label_of
 from tom.one_line import endings, refusals
 from tom.one_line_parser import OneLineParser
 from tom.returns import Curve, RunReturns, on_common_steps, read_returns
-from tom.settings import ConfigError, among
+from tom.settings import ConfigError, among, override
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,11 +38,9 @@ and, of up to three labels, each seed, on the steps at which all seeds of a labe
 $ {PROGRAM} runs/hopper-tom-seed0to2 runs/hopper-mbpo-seed0to2
 $ {PROGRAM} runs/hopper-tom-seed0 "TOM, kl=runs/kl-seed0" "TOM, kl=runs/kl-seed1\""""
 
-# Settings that may differ within a label without a word: which seeds, how long, and where and how
-# fast it happens. What one algorithm does not use another may.
-INCIDENTAL = frozenset({*Config().free, "env", "seed", "seeds", "steps", "device"}) - {
-    *Config().unused
-}
+# Settings that may differ within a label without a word, beside those with which a run may go on:
+# which seeds, how long, and where.
+INCIDENTAL = frozenset({"env", "seed", "seeds", "steps", "device"})
 QUARTERS = 4
 CLEAR = 3  # labels beside which a line for each seed can still be told apart
 KINDS = (".png", ".pdf", ".svg")
@@ -68,10 +66,13 @@ class Group:
         """Names of the settings in which its runs differ, and which may have changed the curves."""
         settings = [dict(_leaves(run.config)) for run in self.runs]
         common = [name for name in settings[0] if all(name in other for other in settings)]
+        free = [override(Config(), {"algorithm": run.algorithm}).free for run in self.runs]
         return [
             name
             for name in common
-            if not among(name, INCIDENTAL) and any(s[name] != settings[0][name] for s in settings)
+            if name not in INCIDENTAL
+            and not all(among(name, names) for names in free)
+            and any(s[name] != settings[0][name] for s in settings)
         ]
 
 

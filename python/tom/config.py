@@ -77,9 +77,9 @@ class DualQConfig:
     optimum, f* being convex: with data far from the policy 1 misplaces 12 % of the exact weights'
     mass, 4 misplace 5 % and 8 misplace 3 % (tests/finite)."""
     l2: float = bounded(1e-4, 0.0)
-    """Weight of the sum of squares of the layers' weights: none in the paper; the released code has
-    a weight decay of 1e-4, which is 5e-5 here. In finite MDPs up to 1e-3 is lost in the noise of
-    the minibatches."""
+    """Weight of the sum of squares of the layers' weights. The paper does not mention it; the
+    released code has a weight decay of 1e-4, which is 5e-5 here. In finite MDPs up to 1e-3 is lost
+    in the noise of the minibatches."""
     conjugate: Literal["exact", "quadratic"] = "exact"
     """χ² only: the conjugate on x ≥ 0, constant below −1, or the un-thresholded y + y²/2, whose
     gradient does not vanish where the weight is zero. Only the exact one's optimum obeys the flow:
@@ -369,15 +369,6 @@ class Config(Settings):
                 f"rollout.growth_end: given {self.rollout.growth_end}, allowed is more than "
                 f"rollout.growth_start = {self.rollout.growth_start}"
             )
-        rollout = self.rollout
-        grows = self.model_based and rollout.final_length > rollout.length
-        if grows and rollout.length_at(self.steps) == rollout.length:
-            raise ConfigError(
-                f"rollout.final_length: given {rollout.final_length}, but after {self.steps} steps "
-                f"rollouts still have their first length of {rollout.length}, allowed are smaller "
-                f"--rollout.growth-start = {rollout.growth_start} and --rollout.growth-end = "
-                f"{rollout.growth_end}, or more --steps"
-            )
         if self.steps <= self.exploration_steps:
             raise ConfigError(
                 f"steps: given {self.steps}, allowed is more than exploration_steps = "
@@ -414,8 +405,8 @@ class Config(Settings):
             )
         if self.dual_q.after_termination == "cut" and self.divergence == "kl":
             raise ConfigError(
-                "dual_q.after_termination: given 'cut', allowed is 'restart' with divergence kl, "
-                "whose objective has no minimum under the cut"
+                "dual_q.after_termination: given 'cut', as --preset paper has it, allowed is "
+                "'restart' with divergence kl, whose objective has no minimum under the cut"
             )
         if self.dual_q.conjugate == "quadratic" and self.divergence == "kl":
             raise ConfigError(

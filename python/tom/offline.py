@@ -53,8 +53,8 @@ class Arguments:
     """The command line: a preset, and the settings that it gives values to."""
 
     preset: Preset = "default"
-    """Where the defaults come from: default and paper, which here are the same, or debug, a whole
-    run of tiny networks in well under a minute."""
+    """Where the defaults come from: default; paper, the discriminator and dual Q of (21) and (22)
+    where the defaults leave them; or debug, a whole run of tiny networks in well under a minute."""
     config: Annotated[OfflineConfig, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=OfflineConfig
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -50,8 +52,16 @@ class OwnWeighting:
             raise ConfigError(
                 f"{given} made a {type(made).__name__} without {missing[0]}, allowed is {_WANTED}"
             )
+        share = made.uniform_share
+        if not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ConfigError(f"{given} has uniform_share {share!r}, allowed is a number in [0, 1]")
         self._weighting: Weighting = made
-        self.uniform_share = float(made.uniform_share)
+        self._seeds = len(seeds)
+        self.uniform_share = float(share)
+        try:
+            self.state_dict()  # now, not when the first checkpoint is written
+        except TrainingError as error:
+            raise ConfigError(f"algorithm: given {self.name!r}, but {error}") from error
 
     def update(
         self, replays: Replays, initial_states: InitialStates, policy: Policy
@@ -64,19 +74,38 @@ class OwnWeighting:
         seeds, shape = replays.seeds, (replays.seeds, len(replays))
         if not isinstance(weights, Tensor) or weights.shape != shape:
             raise self._error(f"returned weights {_text(weights)}", f"a tensor {list(shape)}")
+        if not weights.is_floating_point():
+            kind = str(weights.dtype).removeprefix("torch.")
+            raise self._error(f"returned weights of {kind}", "weights of float32 or float64")
         if not (weights.isfinite() & (weights >= 0)).all() or not (weights > 0).any(1).all():
             raise self._error(
                 "returned weights that are negative, not finite, or all 0 for a seed",
                 "finite ones ≥ 0, some of them positive",
             )
-        for name, value in dict(metrics).items():
+        if not isinstance(metrics, Mapping):
+            raise self._error(f"returned metrics {_text(metrics)}", "dictionaries")
+        for name, value in metrics.items():
+            if not isinstance(name, str) or "/" not in name:
+                raise self._error(f"returned a metric {name!r}", "names such as 'tom/kept'")
             if not isinstance(value, Tensor) or value.shape != (seeds,):
                 raise self._error(f"returned {name} {_text(value)}", f"a tensor [{seeds}]")
-        return weights.detach(), metrics
+        return weights.detach(), dict(metrics)
 
     def state_dict(self) -> State:
-        """The user's."""
-        return self._weighting.state_dict()
+        """The user's; raises TrainingError if it could not be split into one of each seed."""
+        state = self._weighting.state_dict()
+        self._check_state("the state", state)
+        return state
+
+    def _check_state(self, name: str, state: object) -> None:
+        if isinstance(state, Mapping):
+            for key, value in state.items():
+                self._check_state(f"{name}'s {key}", value)
+        elif not isinstance(state, Tensor) or state.shape[:1] != (self._seeds,):
+            raise TrainingError(
+                f"{name} that {self.name} saves is {_text(state)}; allowed are tensors "
+                f"[{self._seeds}, ...], the seeds first, and dictionaries of them"
+            )
 
     def load_state_dict(self, state: State) -> None:
         """Restore what :meth:`state_dict` gave."""

@@ -78,18 +78,20 @@ class RowLayout:
         Raises:
             ValueError: a part that is no tensor of this shape.
         """
-        states = (*observation.shape[:-1], self.observation_size)
-        actions = (*observation.shape[:-1], self.action_size)
+        batch = observation.shape[:-1] if isinstance(observation, Tensor) else ("...",)
+        states, actions = (*batch, self.observation_size), (*batch, self.action_size)
         for name, part, shape in (
             ("observation", observation, states),
             ("action", action, actions),
             ("next_observation", next_observation, states),
-            ("reward", reward, states[:-1]),
-            ("terminated", terminated, states[:-1]),
+            ("reward", reward, batch),
+            ("terminated", terminated, batch),
         ):
             if not isinstance(part, Tensor) or part.shape != shape:
                 given = list(part.shape) if isinstance(part, Tensor) else type(part).__name__
-                raise ValueError(f"{name}: given {given}, allowed is a tensor {list(shape)}")
+                raise ValueError(
+                    f"{name}: given {given}, allowed is a tensor [{', '.join(map(str, shape))}]"
+                )
         flags = terminated.to(observation.dtype)
         parts = [observation, action, next_observation, reward.unsqueeze(-1), flags.unsqueeze(-1)]
         return torch.cat(parts, dim=-1)

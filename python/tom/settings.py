@@ -114,7 +114,8 @@ def override(config: SettingsT, values: Mapping[str, Any]) -> SettingsT:
         else:
             changes[name] = value
     for group, leaves in groups.items():
-        changes[group] = dataclasses.replace(getattr(config, group), **leaves)
+        whole_group = changes.get(group, getattr(config, group))
+        changes[group] = dataclasses.replace(whole_group, **leaves)
     return dataclasses.replace(config, **changes)
 
 

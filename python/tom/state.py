@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 State = dict[str, Any]
-"""str → tensor, int, float, str, bool, None, or a dict, list or tuple of these."""
+"""str → tensor [S, ...], or such a dictionary. (A checkpoint's file of one seed may also hold int,
+float, str, bool, None, and lists and tuples.)"""
 
 
 def take_seed(state: State, seed: int) -> State:

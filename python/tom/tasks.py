@@ -96,7 +96,8 @@ def find_task(name: str, args: Sequence[str] = ()) -> Task:
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     "default": {},
-    # Where the defaults of `Config` are not the paper's table or equations; its docstrings say why.
+    # Where the defaults of `Config` are not the paper's table, (21) or (22); its docstrings say
+    # why. What the paper does not mention stays as it is by default.
     "paper": {
         "discriminator.replay_label": 0.0,
         "dual_q.after_termination": "cut",

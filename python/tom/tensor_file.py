@@ -27,4 +27,5 @@ def write_tensors(
         save_file(dict(tensors), file, metadata=None if metadata is None else dict(metadata))
     except SafetensorError as error:  # which is how it says that the disk is full
         raise OSError(f"{file} cannot be written ({error})") from error
-    file.chmod(mode)
+    if file.stat().st_mode != mode:
+        file.chmod(mode)

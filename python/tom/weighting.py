@@ -40,11 +40,11 @@ class Weighting(Protocol):
     def update(
         self, replays: Replays, initial_states: InitialStates, policy: Policy
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weights of all rows [S, N] and metrics, each [S]."""
+        """Weights of all rows [S, N] in floating point, and metrics, each [S]."""
         ...
 
     def state_dict(self) -> State:
-        """Everything an exact continuation needs."""
+        """Everything an exact continuation needs: tensors [S, ...], or dictionaries of them."""
         ...
 
     def load_state_dict(self, state: State) -> None:
