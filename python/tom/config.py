@@ -190,9 +190,9 @@ class WeightsConfig:
     decay: float = bounded(0.996, 0.0, 1.0, open_high=True)
     """PMAC: older rows' mass is scaled by this at each environment step, so that the new policy's
     transition takes 1 − decay: as the policy changes at every step, each row is one policy's. The
-    effective sample size is then (1 + decay)/(1 − decay), 499. (The code of its authors' later PDML
-    counts the 250 rows between two iterations as one policy's, and gives the newest at least 2 %.)
-    """
+    effective sample size is then (1 + decay)/(1 − decay), 499. (The paper: 0.996; the released TOM
+    code has 0.9 for PMAC, thus 19 rows. The code of PMAC's authors' later PDML counts the 250 rows
+    between two iterations as one policy's, and gives the newest at least 2 %.)"""
 
 
 @dataclass(frozen=True)
