@@ -142,8 +142,9 @@ void RowStore::read(std::size_t slot, float* out) const {
       throw std::runtime_error(
           "the buffer was loaded while another thread read it; let none use it meanwhile");
     }
-    // Nobody in this process has claimed a row, so whoever writes this one was left behind.
-    if (is_forked() && !can_be_read(sequence(slot).load(std::memory_order_acquire))) {
+    // Nobody in this process has claimed a row, so whoever writes this one was left behind. In this
+    // order: a thread of the child that has claimed it meanwhile is then seen by its `forks_`.
+    if (!can_be_read(sequence(slot).load(std::memory_order_acquire)) && is_forked()) {
       throw std::runtime_error(kForked);
     }
     wait_a_little(round++);
