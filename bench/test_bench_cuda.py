@@ -2,9 +2,9 @@
 
     pytest bench/test_bench_cuda.py --benchmark-only -s
 
-Hopper's sizes. Each line has the same work launched kernel by kernel beside the graph; the headings
-have one seed on this machine's processor. Lines are printed as they are measured: all of them take
-about five minutes.
+Hopper's sizes. Each line has the same work in torch's operations, launched kernel by kernel and as
+a graph, and as a graph of the fused kernels, in float32 and in TF32; the headings have one seed on
+this machine's processor. Lines are printed as they are measured.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -29,6 +29,8 @@ from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ
 from tom.dynamics import DynamicsEnsemble
 from tom.experiment import Experiment
+from tom.names import Precision
+from tom.precision import use_precision
 from tom.process import keep_freed_memory, use_threads
 from tom.rows import RowLayout
 from tom.run_folder import RunFolder
@@ -45,9 +47,9 @@ DEVICE, CPU = torch.device("cuda"), torch.device("cpu")
 SEEDS = (1, 4, 8, 16)
 LAYOUT, BATCH = RowLayout(11, 3), 256
 ROUNDS, SECONDS = 30, 10.0
-PUBLISHED = 0.0098
-"""Seconds per environment step and seed of the fastest published MBPO, at 20 updates per step: JAX
-with 6 seeds at once on an RTX 4500 Ada."""
+PUBLISHED = 9.8
+"""Milliseconds per environment step and seed of the fastest published MBPO, at 20 updates per step:
+JAX with 6 seeds at once on an RTX 4500 Ada."""
 
 Call = Callable[[], object]
 
@@ -86,36 +88,73 @@ def _streams(seeds: int, device: torch.device) -> RandomStreams:
     return RandomStreams(range(seeds), "bench", device)
 
 
-def _sac(seeds: int, device: torch.device, graphs: bool) -> tuple[Call, int]:
+class Variant(NamedTuple):
+    """How the steps are taken."""
+
+    graphs: bool
+    fused: bool = False
+    precision: Precision = "fp32"
+
+
+def _sac(seeds: int, device: torch.device, how: Variant) -> tuple[Call, int]:
     ones = torch.ones(3)
-    streams = _streams(seeds, device)
-    sac = SAC(LAYOUT, -ones, ones, SACConfig(), 0.99, streams, cuda_graphs=graphs)
+    sac = SAC(
+        LAYOUT,
+        -ones,
+        ones,
+        SACConfig(),
+        0.99,
+        _streams(seeds, device),
+        cuda_graphs=how.graphs,
+        fused_kernels=how.fused,
+        precision=how.precision,
+    )
     rows = torch.randn(20, seeds, BATCH, LAYOUT.width, device=device)
     rows[..., LAYOUT.terminated] = 0
     return lambda: sac.update(rows), 20
 
 
-def _dynamics(seeds: int, device: torch.device, graphs: bool) -> tuple[Call, int]:
-    streams = _streams(seeds, device)
-    ensemble = DynamicsEnsemble(LAYOUT, DynamicsConfig(), "sample", streams, cuda_graphs=graphs)
+def _dynamics(seeds: int, device: torch.device, how: Variant) -> tuple[Call, int]:
+    ensemble = DynamicsEnsemble(
+        LAYOUT,
+        DynamicsConfig(),
+        "sample",
+        _streams(seeds, device),
+        cuda_graphs=how.graphs,
+        fused_kernels=how.fused,
+        precision=how.precision,
+    )
     shape = (100, seeds, 7, BATCH)
     x, y = torch.randn(*shape, 14, device=device), torch.randn(*shape, 12, device=device)
     w = torch.rand(shape, device=device)
     return lambda: ensemble._graphs.take(ensemble._native_steps, x, y, w), 100
 
 
-def _dual_q(seeds: int, device: torch.device, graphs: bool) -> tuple[Call, int]:
-    f, streams = DIVERGENCES["chi2"], _streams(seeds, device)
-    dual_q = DualQ(LAYOUT, f, DualQConfig(), 0.99, streams, cuda_graphs=graphs)
+def _dual_q(seeds: int, device: torch.device, how: Variant) -> tuple[Call, int]:
+    dual_q = DualQ(
+        LAYOUT,
+        DIVERGENCES["chi2"],
+        DualQConfig(),
+        0.99,
+        _streams(seeds, device),
+        cuda_graphs=how.graphs,
+        fused_kernels=how.fused,
+        precision=how.precision,
+    )
     inputs = torch.randn(50, seeds, 3 * BATCH, 14, device=device)
     rewards = torch.randn(50, seeds, BATCH, device=device)
     batch = inputs, rewards, torch.ones_like(rewards)
     return lambda: dual_q._graphs.take(dual_q._native_steps, *batch), 50
 
 
-def _discriminator(seeds: int, device: torch.device, graphs: bool) -> tuple[Call, int]:
-    streams = _streams(seeds, device)
-    discriminator = Discriminator(25, DiscriminatorConfig(), streams, cuda_graphs=graphs)
+def _discriminator(seeds: int, device: torch.device, how: Variant) -> tuple[Call, int]:
+    discriminator = Discriminator(
+        25,
+        DiscriminatorConfig(),
+        _streams(seeds, device),
+        cuda_graphs=how.graphs,
+        precision=how.precision,
+    )
     shape = (100, seeds, BATCH)
     batches: list[Tensor] = [torch.rand(*shape, n, device=device) for n in (25, 25, 1)]
     return lambda: discriminator._graphs.take(discriminator._native_steps, *batches), 100
@@ -125,34 +164,43 @@ KINDS = {
     "SAC update": _sac,
     "step of the 7-member ensemble": _dynamics,
     "dual Q step": _dual_q,
-    "discriminator step with its gradient penalty": _discriminator,
+    "discriminator step with its gradient penalty, which has no fused kernels": _discriminator,
 }
+VARIANTS = (Variant(False), Variant(True), Variant(True, True), Variant(True, True, "tf32"))
+
+
+def _ready(kind: str, seeds: int, how: Variant) -> tuple[Call, int]:
+    """A call that waits for its steps, and has its graph."""
+    use_precision(how.precision, DEVICE)
+    call, steps = KINDS[kind](seeds, DEVICE, how)
+    run = _waiting(DEVICE, call)
+    run()
+    return run, steps
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_steps(kind: str, benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    call, steps = KINDS[kind](1, CPU, False)
+    call, steps = KINDS[kind](1, CPU, Variant(False))
     (cpu,) = alternate(call, rounds=10, seconds=SECONDS)
-    one = 0.0
+    one: list[float] = []
     with capsys.disabled():
         print(f"\n  {kind}, ms; one seed on the processor: {1e3 * cpu / steps:.3f}")
-        print("    seeds    launched     graph   faster  one seed's   processor's", flush=True)
+        print("    In brackets: times one seed's.")
+        print("    seeds       launched            graph            fused      fused, TF32")
     for seeds in SEEDS:
-        launched, graph = (
-            _waiting(DEVICE, KINDS[kind](seeds, DEVICE, graphs)[0]) for graphs in (False, True)
-        )
-        plain, recorded = alternate(launched, graph, rounds=ROUNDS, seconds=SECONDS)
-        one = one or recorded
+        calls = [_ready(kind, seeds, how)[0] for how in VARIANTS]
+        use_precision("fp32", DEVICE)  # the graphs keep what they were recorded with
+        times = alternate(*calls, rounds=ROUNDS, seconds=SECONDS)
+        one = one or list(times)
         with capsys.disabled():
-            print(
-                f"    {seeds:5d} {1e3 * plain / steps:11.4f} {1e3 * recorded / steps:9.4f} "
-                f"{plain / recorded:7.1f} x {recorded / one:9.2f} x "
-                f"{cpu * seeds / recorded:11.1f} x",
-                flush=True,
+            columns = (
+                f"{1e3 * t / steps:10.4f} ({t / first:.2f})"
+                for t, first in zip(times, one, strict=True)
             )
+            print(f"    {seeds:5d}", *columns, flush=True)
         if seeds == SEEDS[-1]:
-            benchmark.pedantic(graph, rounds=3)
-        del launched, graph
+            benchmark.pedantic(calls[2], rounds=3)
+        del calls
         gc.collect()
 
 
@@ -186,31 +234,37 @@ class _Clock:
     def dump(self, step: int) -> None:
         """Nothing is written."""
 
+    def message(self, text: str) -> None:
+        """Nothing is printed."""
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 
 
-def _seconds_per_step(seeds: int, device: torch.device, graphs: bool, folder: Path) -> float:
+def _seconds_per_step(seeds: int, device: torch.device, how: Variant, folder: Path) -> float:
     """Of one iteration's 250 environment steps with all that belongs to them, without evaluation.
 
-    The iteration before it, which records the graphs, is not counted.
+    The two iterations before it, which record the graphs, are not counted.
     """
     config = override(
         defaults("hopper"),
         {
             "device": str(device),
             "seeds": seeds,
-            "cuda_graphs": graphs,
+            "cuda_graphs": how.graphs,
+            "fused_kernels": how.fused,
+            "precision": how.precision,
             "exploration_steps": 1000,
-            "steps": 1000 + 2 * 250,
+            "steps": 1000 + 3 * 250,
+            "discriminator.current_rows": 250,  # TOM's weights begin when so many have followed
             "evaluation.interval": 10**6,
             "evaluation.episodes": 1,
             "checkpoint_interval": 10**6,
-            "run_dir": str(folder / f"{device}-{seeds}-{graphs}"),
+            "run_dir": str(folder / "-".join(map(str, (device, seeds, *how)))),
         },
     )
     run = Experiment(config)
-    clock: Any = _Clock(device, 1249, 1499)
+    clock: Any = _Clock(device, 1499, 1749)
     never: Any = SimpleNamespace(requested=False)
     train(run, clock, RunFolder.open(config), never)
     run.close()
@@ -222,23 +276,22 @@ def _seconds_per_step(seeds: int, device: torch.device, graphs: bool, folder: Pa
 def test_environment_steps(
     benchmark: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    one = 0.0
-    cpu = _seconds_per_step(1, CPU, False, tmp_path)
+    one: list[float] = []
+    cpu = _seconds_per_step(1, CPU, Variant(False), tmp_path)
     with capsys.disabled():
         print(f"\n  {_machine()}")
-        print("  Hopper, 20 updates per environment step: seconds per environment step")
-        print(f"  one seed on the processor: {cpu:.4f}; published, per seed: {PUBLISHED}")
-        print("    seeds    launched     graph   faster  one seed's     per seed", flush=True)
+        print("  Hopper, 20 updates per environment step: ms per environment step of all seeds")
+        print(f"  one seed on the processor: {1e3 * cpu:.1f}; published, per seed: {PUBLISHED}")
+        print("    In brackets: times one seed's, and ms per seed.")
+        print("    seeds    graph              fused              fused, TF32", flush=True)
     for seeds in SEEDS:
-        plain, recorded = (
-            _seconds_per_step(seeds, DEVICE, graphs, tmp_path) for graphs in (False, True)
-        )
-        one = one or recorded
-        benchmark.extra_info[f"{seeds} seeds"] = recorded / seeds
+        times = [_seconds_per_step(seeds, DEVICE, how, tmp_path) for how in VARIANTS[1:]]
+        one = one or times
+        benchmark.extra_info[f"{seeds} seeds"] = times[1] / seeds
         with capsys.disabled():
-            print(
-                f"    {seeds:5d} {plain:11.5f} {recorded:9.5f} {plain / recorded:7.1f} x "
-                f"{recorded / one:9.2f} x {recorded / seeds:11.6f}",
-                flush=True,
+            columns = (
+                f"{1e3 * t:8.2f} ({t / first:.2f}, {1e3 * t / seeds:.2f})"
+                for t, first in zip(times, one, strict=True)
             )
+            print(f"    {seeds:5d}", *columns, flush=True)
     benchmark.pedantic(lambda: None)

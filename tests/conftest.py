@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import torch
 from matplotlib.figure import Figure
 
 from tom import figures
+
+if not torch.cuda.is_available():  # Triton's interpreter takes its kernels to the processor
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,17 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from step_cases import KINDS, LAYOUT, SEEDS, Case, make_case, map_tensors
-from tom import metrics
+from step_cases import (
+    FUSED,
+    KINDS,
+    LAYOUT,
+    SEEDS,
+    Case,
+    make_case,
+    map_tensors,
+    note_fused_calls,
+)
+from tom import kernels, metrics
 from tom.config import Config
 from tom.discriminator import Discriminator
 from tom.divergences import DIVERGENCES
@@ -77,7 +86,18 @@ def _graphed(case: Case) -> Steps:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_on_the_gpu_equal_those_on_the_processor(kind: str, dtype: torch.dtype) -> None:
-    _assert_near(make_case(kind, "cuda").run(), make_case(kind).run(), TOLERANCE[dtype])
+    on_gpu = make_case(kind, "cuda", fused=False)
+    _assert_near(on_gpu.run(), make_case(kind).run(), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_fused_kernels_take_the_same_steps(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = note_fused_calls(monkeypatch)
+    found, expected = make_case(kind, "cuda"), make_case(kind)
+    returned, wanted = found.steps(*found.inputs), expected.steps(*expected.inputs)
+    assert called, kernels.unavailable(CUDA)
+    _assert_near([returned], [wanted], TOLERANCE[torch.float32])
+    _assert_near(found.results, expected.results, TOLERANCE[torch.float32])
 
 
 @pytest.mark.parametrize("moved", ["grad_out", "weights", "saved"])
@@ -91,7 +111,7 @@ def test_a_way_back_on_two_devices_is_refused(moved: str) -> None:
         torch.ops.tom.stacked_mlp_backward(*given.values(), "silu", True, True)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "even dynamics"])
 def test_graphs_take_the_same_steps(kind: str, dtype: torch.dtype) -> None:
     """Ten calls of ten steps each; the graph is recorded in the first."""
     plain, recorded = make_case(kind, "cuda"), make_case(kind, "cuda")

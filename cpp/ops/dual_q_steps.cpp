@@ -6,8 +6,10 @@
 #include <ATen/ops/stack.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <numeric>
 
+#include "ops/fused_kernels.h"
 #include "ops/occupancy_weights.h"
 #include "ops/seed_groups.h"
 #include "ops/trained_stack.h"
@@ -46,6 +48,25 @@ Tensor mean_over_samples(const Tensor& q, int64_t samples) {
 Tensor spread_over_samples(const Tensor& grad, int64_t samples) {
   if (samples == 1) return grad;
   return grad.unsqueeze(2).expand({-1, -1, samples}).reshape({grad.size(0), -1}).div(samples);
+}
+
+using FusedSteps = std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&,
+                                              TensorList, IntArrayRef, int64_t, std::string_view,
+                                              bool, bool, double, double, double, std::string_view);
+
+const auto& fused_op() {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("tom::dual_q_steps_fused", "")
+                             .typed<FusedSteps>();
+  return op;
+}
+
+bool takes_fused(const Tensor& inputs, int64_t starts, IntArrayRef hidden,
+                 std::string_view divergence, Precision precision) {
+  return hidden.size() == 2 && starts <= kLongestFusedBatch &&
+         std::max(hidden[0], hidden[1]) <= kWidestFused &&
+         (divergence == "chi2" || divergence == "chi2_bound") &&
+         has_fused_kernel(fused_op(), inputs, precision);
 }
 
 struct Settings {
@@ -99,8 +120,8 @@ std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewa
                                         const Tensor& go_on, TensorList network, IntArrayRef hidden,
                                         int64_t samples, std::string_view divergence,
                                         bool quadratic, bool restart, double discount,
-                                        double learning_rate, double l2,
-                                        std::string_view precision) {
+                                        double learning_rate, double l2, std::string_view precision,
+                                        bool fused) {
   check(inputs, rewards, go_on, samples, network);
   std::vector<int64_t> sizes{inputs.size(3)};
   sizes.insert(sizes.end(), hidden.begin(), hidden.end());
@@ -108,7 +129,19 @@ std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewa
   const Settings settings{samples, divergence, quadratic, restart, discount, learning_rate, l2};
   const std::vector<StackedState> states{{network.vec(), segments_of(1, sizes)}};
   const int64_t widths = std::accumulate(hidden.begin(), hidden.end(), int64_t{0});
+  const bool by_fused = fused && takes_fused(inputs, rewards.size(2) * samples, hidden, divergence,
+                                             precision_from(precision));
   const auto steps = [&](int64_t first, int64_t count, const States& group) -> Results {
+    if (by_fused) {
+      const auto& segments = states[0].segments;
+      adam_state(group[0], "network",  // raises where the network does not fit
+                 count * std::accumulate(segments.begin(), segments.end(), int64_t{0}));
+      const auto [delta, start_value] =
+          fused_op().call(inputs.narrow(1, first, count), rewards.narrow(1, first, count),
+                          go_on.narrow(1, first, count), group[0], hidden, samples, divergence,
+                          quadratic, restart, discount, learning_rate, l2, precision);
+      return {delta, start_value};
+    }
     const auto [delta, start_value] = group_steps(
         inputs.narrow(1, first, count), rewards.narrow(1, first, count),
         go_on.narrow(1, first, count), group[0], sizes, settings, precision_from(precision));

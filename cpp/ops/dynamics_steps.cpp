@@ -5,9 +5,11 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "ops/cpu_kernels.h"
+#include "ops/fused_kernels.h"
 #include "ops/gaussian_nll.h"
 #include "ops/seed_groups.h"
 #include "ops/trained_stack.h"
@@ -33,6 +35,22 @@ void check(const Tensor& inputs, const Tensor& targets, const Tensor& weights, T
   check_alike(inputs, network, "dynamics_steps: inputs");
   check_alike(targets, network, "dynamics_steps: targets");
   check_alike(weights, network, "dynamics_steps: weights");
+}
+
+using FusedSteps = Tensor(const Tensor&, const Tensor&, const Tensor&, TensorList, IntArrayRef,
+                          double, double, double, std::string_view);
+
+const auto& fused_op() {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("tom::dynamics_steps_fused", "")
+                             .typed<FusedSteps>();
+  return op;
+}
+
+bool takes_fused(const Tensor& inputs, int64_t outputs, IntArrayRef hidden, Precision precision) {
+  return hidden.size() >= 2 && hidden[0] <= kWidestFused && outputs <= kWidestFusedGaussian &&
+         std::all_of(hidden.begin(), hidden.end(), [&](int64_t n) { return n == hidden[0]; }) &&
+         has_fused_kernel(fused_op(), inputs, precision);
 }
 
 // The steps of a group of seeds whose network is `network`.
@@ -73,7 +91,8 @@ Tensor group_steps(const Tensor& inputs, const Tensor& targets, const Tensor& we
 
 Tensor dynamics_steps(const Tensor& inputs, const Tensor& targets, const Tensor& weights,
                       TensorList network, IntArrayRef hidden, double learning_rate,
-                      double weight_decay, double log_var_penalty, std::string_view precision) {
+                      double weight_decay, double log_var_penalty, std::string_view precision,
+                      bool fused) {
   check(inputs, targets, weights, network);
   const int64_t members = inputs.size(2), outputs = targets.size(4);
   std::vector<int64_t> sizes{inputs.size(4)};
@@ -83,7 +102,16 @@ Tensor dynamics_steps(const Tensor& inputs, const Tensor& targets, const Tensor&
   const std::vector<StackedState> states{
       {network.vec(), segments_of(members, sizes, {bounds, bounds})}};
   const int64_t widths = std::accumulate(hidden.begin(), hidden.end(), int64_t{0});
+  const bool by_fused = fused && takes_fused(inputs, outputs, hidden, precision_from(precision));
   const auto steps = [&](int64_t first, int64_t count, const States& group) -> Results {
+    if (by_fused) {
+      const auto& segments = states[0].segments;
+      adam_state(group[0], "network",  // raises where the network does not fit
+                 count * std::accumulate(segments.begin(), segments.end(), int64_t{0}));
+      return {fused_op().call(inputs.narrow(1, first, count), targets.narrow(1, first, count),
+                              weights.narrow(1, first, count), group[0], hidden, learning_rate,
+                              weight_decay, log_var_penalty, precision)};
+    }
     return {group_steps(inputs.narrow(1, first, count), targets.narrow(1, first, count),
                         weights.narrow(1, first, count), group[0], sizes,
                         {learning_rate, weight_decay}, log_var_penalty, precision_from(precision))};

@@ -37,15 +37,32 @@ TORCH_LIBRARY(tom, m) {
       "sac_updates(Tensor rows, Tensor noise, Tensor(a!)[] actor, Tensor(b!)[] critic,"
       " Tensor(c!)[] temperature, Tensor(d!) target, Tensor scale, Tensor center,"
       " int observations, int[] hidden, float discount, float tau, float target_entropy,"
+      " float learning_rate, float log_std_min, float log_std_max, str precision, bool fused)"
+      " -> Tensor metrics");
+  // The same with `fused`, for networks that fit: python/tom/kernels has it for GPUs.
+  m.def(
+      "sac_updates_fused(Tensor rows, Tensor noise, Tensor(a!)[] actor, Tensor(b!)[] critic,"
+      " Tensor(c!)[] temperature, Tensor(d!) target, Tensor scale, Tensor center,"
+      " int observations, int[] hidden, float discount, float tau, float target_entropy,"
       " float learning_rate, float log_std_min, float log_std_max, str precision)"
       " -> Tensor metrics");
   m.def(
       "dynamics_steps(Tensor inputs, Tensor targets, Tensor weights, Tensor(a!)[] network,"
       " int[] hidden, float learning_rate, float weight_decay, float log_var_penalty,"
+      " str precision, bool fused)"
+      " -> Tensor loss");
+  m.def(
+      "dynamics_steps_fused(Tensor inputs, Tensor targets, Tensor weights, Tensor(a!)[] network,"
+      " int[] hidden, float learning_rate, float weight_decay, float log_var_penalty,"
       " str precision)"
       " -> Tensor loss");
   m.def(
       "dual_q_steps(Tensor inputs, Tensor rewards, Tensor go_on, Tensor(a!)[] network,"
+      " int[] hidden, int samples, str divergence, bool quadratic, bool restart,"
+      " float discount, float learning_rate, float l2, str precision, bool fused)"
+      " -> (Tensor delta, Tensor start_value)");
+  m.def(
+      "dual_q_steps_fused(Tensor inputs, Tensor rewards, Tensor go_on, Tensor(a!)[] network,"
       " int[] hidden, int samples, str divergence, bool quadratic, bool restart,"
       " float discount, float learning_rate, float l2, str precision)"
       " -> (Tensor delta, Tensor start_value)");

@@ -11,13 +11,15 @@ using at::Tensor;
 
 Precision precision_from(std::string_view name) {
   if (name == "fp32") return Precision::fp32;
-  TORCH_CHECK_VALUE(name == "bf16", "precision '", name, "' is unknown; use 'fp32' or 'bf16'.");
+  if (name == "tf32") return Precision::tf32;
+  TORCH_CHECK_VALUE(name == "bf16", "precision '", name,
+                    "' is unknown; use 'fp32', 'tf32' or 'bf16'.");
   return Precision::bf16;
 }
 
 ProductWeights::ProductWeights(const Tensor& flat, const Layers& layers, Precision precision)
     : weights_(layers.weights) {
-  if (precision == Precision::fp32 || weights_.size() < 3) return;
+  if (precision != Precision::bf16 || weights_.size() < 3) return;
   TORCH_CHECK_VALUE(flat.scalar_type() == at::kFloat, "precision bf16 was given with ",
                     flat.scalar_type(), " parameters; it goes with float32 ones.");
   check_bfloat16(flat, "precision bf16 was given");

@@ -10,10 +10,11 @@ namespace tom {
 
 /// What the matrix products between hidden layers are computed in; sums are always float32.
 ///
-/// The first layer, which reads the data, and the last, whose output is the result, stay in the
-/// parameters' own type: they are narrow, so that little time is theirs, and neither observations
-/// nor values are rounded.
-enum class Precision { fp32, bf16 };
+/// With bf16 the first layer, which reads the data, and the last, whose output is the result, stay
+/// in the parameters' own type: they are narrow, so that little time is theirs, and neither
+/// observations nor values are rounded. tf32 is a GPU's: its matrix units read the float32 factors
+/// of every layer's products as TF32, if torch is set to it. Here it is as fp32.
+enum class Precision { fp32, tf32, bf16 };
 
 /// Raises ValueError for an unknown name.
 Precision precision_from(std::string_view name);

@@ -16,8 +16,10 @@
 #include <ATen/ops/sum.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <numeric>
 
+#include "ops/fused_kernels.h"
 #include "ops/seed_groups.h"
 #include "ops/squashed_gaussian.h"
 #include "ops/trained_stack.h"
@@ -151,11 +153,28 @@ class Updates {
   TrainedStack temperature_;
 };
 
+using FusedUpdates = Tensor(const Tensor&, const Tensor&, TensorList, TensorList, TensorList,
+                            const Tensor&, const Tensor&, const Tensor&, int64_t, IntArrayRef,
+                            double, double, double, double, double, double, std::string_view);
+
+const auto& fused_op() {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("tom::sac_updates_fused", "")
+                             .typed<FusedUpdates>();
+  return op;
+}
+
+bool takes_fused(const Tensor& rows, int64_t actions, IntArrayRef hidden, Precision precision) {
+  return hidden.size() == 2 && std::max(hidden[0], hidden[1]) <= kWidestFused &&
+         actions <= kWidestFusedGaussian && rows.size(2) <= kLongestFusedBatch &&
+         has_fused_kernel(fused_op(), rows, precision);
+}
+
 Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, TensorList critic,
                    TensorList temperature, const Tensor& target, const Tensor& scale,
                    const Tensor& center, int64_t observations, IntArrayRef hidden, double discount,
                    double tau, double target_entropy, double learning_rate, double log_std_min,
-                   double log_std_max, std::string_view precision) {
+                   double log_std_max, std::string_view precision, bool fused) {
   TORCH_CHECK_VALUE(scale.dim() == 1 && center.sizes() == scale.sizes(),
                     "sac_updates: scale has shape ", scale.sizes(), " and center ", center.sizes(),
                     "; both must be [A], one number per action.");
@@ -183,11 +202,17 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
                                          {{target}, segments_of(2, critic_sizes)}};
   const int64_t widths = std::accumulate(hidden.begin(), hidden.end(), int64_t{0});
   const int64_t passes = 4;  // the actor's in s and s', the two critics'
+  const bool by_fused = fused && takes_fused(rows, actions, hidden, precision_from(precision));
   const auto group_updates = [&](int64_t first, int64_t count, const States& group) -> Results {
     const Tensor group_rows = rows.narrow(1, first, count);
     const Tensor group_noise = noise.narrow(1, first, count);
     Updates updates({observations, actions}, group_rows, group[0], group[1], group[2], group[3][0],
                     gaussian, hidden, settings, precision_from(precision));
+    if (by_fused) {  // the networks have been checked by now
+      return {fused_op().call(group_rows, group_noise, group[0], group[1], group[2], group[3][0],
+                              scale, center, observations, hidden, discount, tau, target_entropy,
+                              learning_rate, log_std_min, log_std_max, precision)};
+    }
     Tensor metrics;
     for (int64_t g = 0; g < rows.size(0); ++g) {
       updates.update(group_rows[g], group_noise[g], g + 1 == rows.size(0) ? &metrics : nullptr);

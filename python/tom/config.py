@@ -265,6 +265,10 @@ class Config(Settings):
     cuda_graphs: bool = True
     """On a GPU, record each kind of native training steps once and launch it as one CUDA graph;
     off, every kernel of it is launched by itself. The results are the same."""
+    fused_kernels: bool = True
+    """On a GPU, take the training steps of SAC, the ensemble and the dual Q by two to eight kernels
+    each, which Triton compiles at their first use; off, by 40 to 130 of torch's. The results agree
+    to rounding."""
     threads: int = bounded(0, 0, 1024)
     """Processor threads for torch and the simulator; 0 takes OMP_NUM_THREADS, or else those this
     process may use, at most 4: networks this small gain nothing from more."""
@@ -272,7 +276,9 @@ class Config(Settings):
     """Of the matrix products between hidden layers: bf16 rounds their factors to bfloat16 and sums
     in float32, forward and backward; parameters, optimiser, losses and the networks' first and last
     layers stay float32. It needs a processor with AVX512-BF16, or a GPU with bfloat16. HalfCheetah
-    and Hopper learn with it (bench/returns/README.md); other tasks have not been tried."""
+    and Hopper learn with it (bench/returns/README.md); other tasks have not been tried. tf32, on a
+    GPU: all products' factors are rounded to TF32's eleven bits, as JAX does unless it is told
+    otherwise; no task has been tried with it."""
     run_dir: str = ""
     """Run folder; left empty, it is runs/ENV-ALGORITHM-seedK, with seedKtoL for several seeds and
     the preset's name behind it. The same command resumes the run in it, and so does --run-dir
@@ -316,7 +322,7 @@ class Config(Settings):
     @property
     def free(self) -> tuple[str, ...]:
         """Also how often it is saved and evaluated, and what it does not use."""
-        aside = ("profile", "cuda_graphs", "checkpoint_interval", "evaluation")
+        aside = ("profile", "cuda_graphs", "fused_kernels", "checkpoint_interval", "evaluation")
         return (*super().free, *aside, *self.unused)
 
     @property

@@ -10,7 +10,7 @@ from tom.datasets import Dataset
 from tom.devices import check_device
 from tom.dual_q import Policy
 from tom.initial_states import InitialStates
-from tom.precision import check_precision
+from tom.precision import use_precision
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.settings import check_values, override
@@ -78,7 +78,7 @@ def _check_config(config: Config) -> None:
     size = max(config.replay.capacity, config.discriminator.current_rows)
     override(config, {"replay.capacity": size}).check_weights()
     check_device(config.device)
-    check_precision(config.precision, torch.device(config.device))
+    use_precision(config.precision, torch.device(config.device))
 
 
 def _check_rows(name: str, rows: Tensor, width: int) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tom import kernels
 from tom.batching import in_chunks
 from tom.config import DualQConfig
 from tom.divergences import Divergence
@@ -59,6 +60,7 @@ class DualQ:
         discount: γ.
         streams: random streams, one per seed.
         cuda_graphs: on a GPU, take the steps as CUDA graphs.
+        fused_kernels: on a GPU, take them by the kernels of `tom.kernels`, where they run.
         precision: of the products between hidden layers.
     """
 
@@ -71,6 +73,7 @@ class DualQ:
         streams: RandomStreams,
         *,
         cuda_graphs: bool = True,
+        fused_kernels: bool = True,
         precision: Precision = "fp32",
     ) -> None:
         self.layout, self.divergence = layout, divergence
@@ -79,6 +82,7 @@ class DualQ:
         self.network = StackedMLP(1, sizes, "relu", streams, precision=precision)
         self.optimizer = Adam(self.network, config.learning_rate)
         self._graphs = StepGraphs(self.optimizer.trained, streams.device, enabled=cuda_graphs)
+        self._fused = fused_kernels and kernels.unavailable(streams.device) is None
         self._streams = streams
 
     def fit(
@@ -158,6 +162,7 @@ class DualQ:
             learning_rate=config.learning_rate,
             l2=config.l2,
             precision=self.network.precision,
+            fused=self._fused,
         )
         dual_loss = self.divergence.dual_loss(delta, quadratic=quadratic)
         return (1 - self.discount) * start_value + dual_loss

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tom import kernels
 from tom.batching import in_chunks, take
 from tom.config import DynamicsConfig
 from tom.graphs import StepGraphs
@@ -46,6 +47,7 @@ class DynamicsEnsemble:
         weighting: `sample` or `loss`, where the weights enter.
         streams: random streams, one per seed.
         cuda_graphs: on a GPU, take the steps of an epoch as one CUDA graph.
+        fused_kernels: on a GPU, take them by the kernels of `tom.kernels`, where they run.
         precision: of the products between hidden layers.
     """
 
@@ -57,6 +59,7 @@ class DynamicsEnsemble:
         streams: RandomStreams,
         *,
         cuda_graphs: bool = True,
+        fused_kernels: bool = True,
         precision: Precision = "fp32",
     ) -> None:
         self.layout, self.config, self.weighting = layout, config, weighting
@@ -77,6 +80,7 @@ class DynamicsEnsemble:
         self.optimizer = Adam(self.network, config.learning_rate, weight_decay=config.weight_decay)
         seeds, device = self.network.seeds, streams.device
         self._graphs = StepGraphs(self.optimizer.trained, device, enabled=cuda_graphs)
+        self._fused = fused_kernels and kernels.unavailable(device) is None
         self._input_mean = torch.zeros(seeds, 1, inputs, device=device)
         self._input_std = torch.ones(seeds, 1, inputs, device=device)
         self._target_mean = torch.zeros(seeds, 1, outputs, device=device)
@@ -249,6 +253,7 @@ class DynamicsEnsemble:
             weight_decay=config.weight_decay,
             log_var_penalty=self._bounds_penalty,
             precision=self.network.precision,
+            fused=self._fused,
         )
 
     def _step(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:

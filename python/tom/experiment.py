@@ -15,7 +15,7 @@ from tom.evaluation import Evaluation
 from tom.initial_states import InitialStates
 from tom.model_buffer import ModelBuffer
 from tom.one_line import is_want_of_memory
-from tom.precision import check_precision
+from tom.precision import use_precision
 from tom.process import use_threads
 from tom.replays import Replays
 from tom.rollouts import ModelRollouts
@@ -45,7 +45,7 @@ class Experiment:
         self.step = 0
         self._saved_step: int | None = None
         device = torch.device(config.device)
-        check_precision(config.precision, device)
+        use_precision(config.precision, device)
         threads = use_threads(config.threads)
 
         def streams(purpose: str) -> RandomStreams:
@@ -76,6 +76,7 @@ class Experiment:
             config.weighting,
             streams("dynamics"),
             cuda_graphs=config.cuda_graphs,
+            fused_kernels=config.fused_kernels,
             precision=config.precision,
         )
         self.rollouts = ModelRollouts(layout, self.dynamics, rule, streams("rollouts"))
@@ -89,6 +90,7 @@ class Experiment:
             config.discount,
             streams("sac"),
             cuda_graphs=config.cuda_graphs,
+            fused_kernels=config.fused_kernels,
             precision=config.precision,
         )
         self.evaluation = Evaluation(

@@ -9,7 +9,7 @@ ALGORITHMS = ("tom", "mbpo", "pmac", "sac")
 
 Activation = Literal["relu", "tanh", "silu"]
 DivergenceName = Literal["chi2", "chi2_bound", "kl"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 def short_name(algorithm: str) -> str:

@@ -38,6 +38,7 @@ def sac_updates(
     learning_rate: float,
     log_std_bounds: tuple[float, float],
     precision: Precision = "fp32",
+    fused: bool = True,
 ) -> Tensor:
     """Soft actor-critic updates of S seeds, one after the other, with gradients written by hand.
 
@@ -60,6 +61,9 @@ def sac_updates(
         learning_rate: Of all three.
         log_std_bounds: Between which the policy's log standard deviation is held.
         precision: Of the products between hidden layers; `tom.networks` says which those are.
+        fused: Use the kernels of `tom.kernels`, where they are registered for the device and take
+            such networks: float32, two hidden layers of up to 256, not bf16; up to 64 actions,
+            batches of up to 4096.
 
     Returns:
         Critic loss, actor loss, temperature and entropy of the last update, `[4, S]`.
@@ -86,6 +90,7 @@ def sac_updates(
         learning_rate,
         *log_std_bounds,
         precision,
+        fused,
     )
     return cast(Tensor, result)
 
@@ -101,6 +106,7 @@ def dynamics_steps(
     weight_decay: float,
     log_var_penalty: float,
     precision: Precision = "fp32",
+    fused: bool = True,
 ) -> Tensor:
     """K steps of weighted maximum likelihood (25) for an ensemble of Gaussian networks.
 
@@ -117,6 +123,8 @@ def dynamics_steps(
         weight_decay: Adam's L2 penalty, of the layers alone.
         log_var_penalty: Weight of Σ (upper − lower bound) in each member's loss.
         precision: Of the products between hidden layers; `tom.networks` says which those are.
+        fused: As in `sac_updates`, for two or more hidden layers of one width of up to 256, and D
+            of up to 64.
 
     Returns:
         The likelihood's loss, without the penalty, averaged over steps and members, `[S]`.
@@ -134,6 +142,7 @@ def dynamics_steps(
         weight_decay,
         log_var_penalty,
         precision,
+        fused,
     )
     return cast(Tensor, result)
 
@@ -153,6 +162,7 @@ def dual_q_steps(
     learning_rate: float,
     l2: float,
     precision: Precision = "fp32",
+    fused: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """K minibatch steps on the dual objective (22), with gradients written by hand.
 
@@ -173,6 +183,7 @@ def dual_q_steps(
         learning_rate: Adam's.
         l2: Weight of Σ W² over the layers' weights in the loss.
         precision: Of the products between hidden layers; `tom.networks` says which those are.
+        fused: As in `sac_updates`, for a divergence of χ².
 
     Returns:
         δ before each step `[K, S, B]`, and the mean V(s0) before each step `[K, S]`.
@@ -194,6 +205,7 @@ def dual_q_steps(
         learning_rate,
         l2,
         precision,
+        fused,
     )
     return cast(tuple[Tensor, Tensor], result)
 

@@ -9,7 +9,9 @@ With `precision="bf16"` the products between hidden layers are made of bfloat16 
 float32 and rounded to bfloat16, forward and backward. Everything else stays float32: parameters,
 optimiser, biases, activations, losses, and the first layer, which reads the data, and the last,
 whose output is the result. Those two are narrow, so that little time is theirs, and neither an
-observation nor a value of hundreds loses digits.
+observation nor a value of hundreds loses digits. `precision="tf32"` is for GPUs, whose matrix units
+then round the factors of all products as they read them: it is told to torch for the whole process
+(`tom.precision.use_precision`).
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ class StackedMLP:
     @property
     def product_weights(self) -> list[Tensor]:
         """The weights [S, M, in, out] as the products read them: rounded between hidden layers."""
-        if self.precision == "fp32":
+        if self.precision != "bf16":
             return self.weights
         between = range(1, len(self.weights) - 1)
         return [w.bfloat16() if layer in between else w for layer, w in enumerate(self.weights)]

@@ -56,6 +56,9 @@ class OfflineConfig(Settings):
     """cpu, cuda or cuda:N."""
     cuda_graphs: bool = True
     """On a GPU, launch many training steps as one CUDA graph; off, kernel by kernel."""
+    fused_kernels: bool = True
+    """On a GPU, take the training steps of SAC and the dual Q by three to eight kernels each, which
+    Triton compiles at their first use; off, by forty to a hundred and thirty of torch's."""
     threads: int = bounded(0, 0, 1024)
     """Processor threads for torch and the simulator; 0 takes OMP_NUM_THREADS, or else those this
     process may use, at most 4."""
@@ -87,7 +90,7 @@ class OfflineConfig(Settings):
     def free(self) -> tuple[str, ...]:
         """The weights are computed anew at each call."""
         weights = ("policy", "bins", "divergence", "max_weight", "discriminator", "dual_q")
-        return (*super().free, *weights, "num_envs", "cuda_graphs")
+        return (*super().free, *weights, "num_envs", "cuda_graphs", "fused_kernels")
 
     def check(self) -> None:
         """Check the pairs that must fit, which are those of `tom.train`.
@@ -118,6 +121,7 @@ class OfflineConfig(Settings):
                 "steps": self.transitions,
                 "device": self.device,
                 "cuda_graphs": self.cuda_graphs,
+                "fused_kernels": self.fused_kernels,
                 "threads": self.threads,
                 "run_dir": f"{self.run_dir}/sac",
                 "updates_per_step": self.updates_per_step,

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tom import kernels
 from tom.config import SACConfig
 from tom.graphs import StepGraphs
 from tom.names import Precision
@@ -34,6 +35,7 @@ class SAC:
         discount: γ.
         streams: random streams, one per seed.
         cuda_graphs: on a GPU, make the updates as one CUDA graph.
+        fused_kernels: on a GPU, make them by the kernels of `tom.kernels`, where they run.
         precision: of the products between hidden layers.
     """
 
@@ -47,6 +49,7 @@ class SAC:
         streams: RandomStreams,
         *,
         cuda_graphs: bool = True,
+        fused_kernels: bool = True,
         precision: Precision = "fp32",
     ) -> None:
         self.layout, self.config, self.discount = layout, config, discount
@@ -76,6 +79,7 @@ class SAC:
         adams = (self._actor_adam, self._critic_adam, self._temperature_adam)
         state = [tensor for adam in adams for tensor in adam.trained]
         self._graphs = StepGraphs([*state, self.target.flat], device, enabled=cuda_graphs)
+        self._fused = fused_kernels and kernels.unavailable(device) is None
 
     @torch.no_grad()
     def act(self, observations: Tensor) -> Tensor:
@@ -129,6 +133,7 @@ class SAC:
             learning_rate=self.config.learning_rate,
             log_std_bounds=(LOG_STD_MIN, LOG_STD_MAX),
             precision=self.actor.precision,
+            fused=self._fused,
         )
 
     def _update(self, rows: Tensor, noise: Tensor) -> tuple[Tensor, ...]:

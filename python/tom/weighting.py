@@ -140,6 +140,7 @@ class OccupancyWeighting:
             config.discount,
             RandomStreams(seeds, "dual_q", device),
             cuda_graphs=config.cuda_graphs,
+            fused_kernels=config.fused_kernels,
             precision=config.precision,
         )
 
