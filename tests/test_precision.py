@@ -271,7 +271,7 @@ def test_unknown_names_and_other_types_are_refused() -> None:
     made.network.precision = "fp16"  # type: ignore[assignment]
     inputs = torch.zeros(1, 1, 3, 7), torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
     before = made.network.flat.clone()
-    with pytest.raises(ValueError, match="precision 'fp16' is unknown; use 'fp32' or 'bf16'"):
+    with pytest.raises(ValueError, match="precision 'fp16' is unknown; use 'fp32', 'tf32' or 'bf16'"):
         made._native_steps(*inputs)
     assert torch.equal(made.network.flat, before)
     x, weights, biases = network([3, 4, 4, 1])  # float64

@@ -8,8 +8,10 @@ where they are, and random numbers, which a graph would repeat, are inputs.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -138,6 +140,26 @@ class CudaRecorder:
     def capture(self, run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
         """Its replay, on whatever stream is then current, and its result."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self._device), torch.cuda.graph(graph, stream=self._stream):
+        with (
+            _no_garbage_collection(),
+            torch.cuda.device(self._device),
+            torch.cuda.graph(graph, stream=self._stream),
+        ):
             output = run()
         return graph.replay, output
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Collect now and not within: CUDA does not let go of another graph during a capture.
+
+    The attempt would end the process, and what is captured may run Python.
+    """
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

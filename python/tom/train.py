@@ -9,9 +9,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+import torch
 from rich.console import Console
 
-from tom import cli
+from tom import cli, kernels
 from tom.config import Config
 from tom.console import make_console, say
 from tom.evaluation import LONGEST_EPISODE
@@ -142,6 +143,9 @@ def open_run(config: Config, console: Console) -> tuple[Experiment, RunFolder, L
         log.load_state_dict(resumed["logger"])
     elif begun:
         log.message(f"{folder.path} has no checkpoint yet; beginning again")
+    device = torch.device(config.device)
+    if config.fused_kernels and device.type == "cuda" and (why := kernels.unavailable(device)):
+        log.message(f"training steps are composed of torch's operations, more slowly: {why}")
     if not run.evaluation.limited:
         log.message(
             f"{config.env} is registered without a time limit: an evaluation episode that does not "

@@ -13,7 +13,7 @@ import triton.language as tl
 from tom.kernels.layers import back_to_first, hidden_layers, layers_of
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seeds"])
 def value_kernel(
     inputs, flat, step, h1, h2, q, seeds,
     IN: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr,
@@ -69,7 +69,7 @@ def conjugate_slope(delta, factor, QUADRATIC: tl.constexpr):
     return slope
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seeds"], do_not_specialize_on_alignment=["start_out"])
 def gradient_kernel(
     rewards, go_on, flat, q, h1, h2, g1, g2, g3, delta_out, start_out, seeds, discount, factor,
     IN: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr,

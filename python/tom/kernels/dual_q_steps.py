@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import triton
 from torch import Tensor
 
 from tom.kernels import dual_q
-from tom.kernels.layers import power, train_kernel, train_programs
-from tom.kernels.sac_updates import ROW_LAUNCH, ROWS, TILE_LAUNCH, TILES
+from tom.kernels.launch import (
+    ROW_LAUNCH,
+    ROWS,
+    TILE_LAUNCH,
+    TILES,
+    cdiv,
+    power,
+    products_in,
+    train_programs,
+)
+from tom.kernels.layers import train_kernel
 
 
 def dual_q_steps(
@@ -38,12 +46,12 @@ def dual_q_steps(
     q, grad_q = inputs.new_empty(2, seeds, rows)
     deltas, starts = torch.empty_like(rewards), inputs.new_empty(steps, seeds)
     factor = {"chi2": 1.0, "chi2_bound": 0.5}[divergence]
-    dot = {"PRECISION": "tf32" if precision == "tf32" else "tf32x3"}
+    dot = products_in(precision)
     shape = {"IN": size, "H1": h1, "H2": h2, "R": rows}
     by_rows = {**shape, "P1": power(h1), "P2": power(h2), **ROWS, **dot, **ROW_LAUNCH}
     objective = {"B": batch, "SAMPLES": samples, "QUADRATIC": quadratic, "RESTART": restart}
     powers = {"PB": power(batch), "PS": power(batch * samples)}
-    blocks = triton.cdiv(rows, ROWS["BM"])
+    blocks = cdiv(rows, ROWS["BM"])
     with torch.cuda.device_of(inputs):  # Triton launches on the current device
         for k in range(steps):
             dual_q.value_kernel[(blocks, seeds)](
@@ -55,7 +63,7 @@ def dual_q_steps(
                 deltas[k], starts[k], seeds, discount, factor,
                 **by_rows, **objective, **powers,
             )  # fmt: skip
-            train_kernel[(train_programs(size, hidden, 1, TILES), seeds)](
+            train_kernel[(train_programs(size, hidden, 1), seeds)](
                 inputs[k], hidden_1, hidden_2, grad_1, grad_2, grad_q,
                 flat, exp_avg, exp_avg_sq, step, flat, learning_rate, 0.0, 2 * l2, seeds,
                 **shape, **TILES, **dot, **TILE_LAUNCH,

@@ -27,7 +27,7 @@ def silu_slope(z):
     return s * (1 + z * (1 - s))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["stacks"])
 def rows_kernel(
     inputs, targets, weights, flat, step, z, h, g, g_out, sums, stacks,
     IN: tl.constexpr, D: tl.constexpr, L: tl.constexpr, H: tl.constexpr, PH: tl.constexpr,
@@ -127,7 +127,7 @@ def rows_kernel(
         tl.store(step, tl.load(step) + 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["stacks"], do_not_specialize_on_alignment=["loss"])
 def train_kernel(
     inputs, h, g, g_out, sums, flat, exp_avg, exp_avg_sq, step, loss, learning_rate, decay, penalty,
     stacks,

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import triton
 from torch import Tensor
 
 from tom.kernels import dynamics
-from tom.kernels.layers import power
-
-# The fastest of those tried on an H200, see sac_updates.py.
-ROWS = {"BM": 16, "CHUNK": 32}
-ROW_LAUNCH = {"num_warps": 4, "num_stages": 3}
-TILES = {"TK": 64, "TN": 32, "TB": 32}
-TILE_LAUNCH = {"num_warps": 4, "num_stages": 3}
+from tom.kernels.launch import (
+    ROWS,
+    TILE_LAUNCH,
+    TILES,
+    cdiv,
+    hidden_tiles,
+    outer_tiles,
+    power,
+    products_in,
+    row_launch,
+)
 
 
 def dynamics_steps(
@@ -36,23 +39,21 @@ def dynamics_steps(
     flat, _, exp_avg, exp_avg_sq, step = network
     z, h, g = inputs.new_empty(3, layers, stacks, width, batch)
     g_out = inputs.new_empty(stacks, 2 * outputs, batch)
-    blocks = triton.cdiv(batch, ROWS["BM"])
+    blocks = cdiv(batch, ROWS["BM"])
     sums = inputs.new_empty(stacks, blocks, 1 + 2 * outputs)
     losses = inputs.new_empty(steps, stacks)
-    tiles = (
-        (layers - 1) * triton.cdiv(width, TILES["TK"]) * triton.cdiv(width, TILES["TN"])
-        + triton.cdiv(size, 16) * triton.cdiv(width, TILES["TN"])
-        + triton.cdiv(width, TILES["TK"]) * triton.cdiv(2 * outputs, 16)
-        + 1
-    )
+    tiles = (layers - 1) * hidden_tiles(width, width)
+    tiles += outer_tiles(size, width, width, 2 * outputs)
+    tiles += 1  # the bounds of the log-variance
     shape = {"IN": size, "D": outputs, "L": layers, "H": width, "PD": power(outputs), "B": batch}
-    dot = {"PRECISION": "tf32" if precision == "tf32" else "tf32x3"}
+    dot = products_in(precision)
     wide = {"PH": power(width), "INPUTS": min(32, power(size))}
+    launch = row_launch(blocks * stacks, inputs.device)
     with torch.cuda.device_of(inputs):  # Triton launches on the current device
         for k in range(steps):
             dynamics.rows_kernel[(blocks, stacks)](
                 inputs[k], targets[k], weights[k], flat, step, z, h, g, g_out, sums, stacks,
-                **shape, **wide, **ROWS, **dot, **ROW_LAUNCH,
+                **shape, **wide, **ROWS, **dot, **launch,
             )  # fmt: skip
             dynamics.train_kernel[(tiles, stacks)](
                 inputs[k], h, g, g_out, sums, flat, exp_avg, exp_avg_sq, step, losses[k],

@@ -13,7 +13,6 @@ has room for `R`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 
 import triton
 import triton.language as tl
@@ -24,11 +23,6 @@ REST1 = tl.constexpr(1 - 0.9)
 REST2 = tl.constexpr(1 - 0.999)
 BETA2 = tl.constexpr(0.999)
 EPS = tl.constexpr(1e-8)
-
-
-def power(n: int) -> int:
-    """The power of two that holds n, at least 16: what the axes of a product are made of."""
-    return max(16, triton.next_power_of_2(n))  # type: ignore[no-any-return]
 
 
 @triton.jit
@@ -236,7 +230,7 @@ def train_layer(
         )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["stacks"])
 def train_kernel(
     rows, h1, h2, g1, g2, g3, flat, exp_avg, exp_avg_sq, step, target, learning_rate, tau, decay,
     stacks,
@@ -272,16 +266,3 @@ def train_kernel(
             w3, b3, rate, root, decay, 0.0, flat, exp_avg, exp_avg_sq, target, tau,
             H2, OUT, B, R, TK, 16, TB, FOLLOW, PRECISION,
         )  # fmt: skip
-
-
-def train_programs(
-    inputs: int, hidden: Sequence[int], outputs: int, tiles: Mapping[str, int]
-) -> int:
-    """Programs per network that `train_kernel` takes with these tiles, TK by TN."""
-    h1, h2 = hidden
-    rows, columns = tiles["TK"], tiles["TN"]
-    return (
-        triton.cdiv(h1, rows) * triton.cdiv(h2, columns)
-        + triton.cdiv(inputs, 16) * triton.cdiv(h1, columns)
-        + triton.cdiv(h2, rows) * triton.cdiv(outputs, 16)
-    )

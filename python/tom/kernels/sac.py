@@ -4,7 +4,7 @@
 `train_kernel` of `tom.kernels.layers`; `tom.sac.SAC._update` says what they compute. Each network
 reads rows [s | a | s' | r | terminated], `rows` [S, B, W]; what the kernels leave for each other is
 transposed, see `tom.kernels.layers`. Programs: blocks of rows along axis 0, networks [S, M] along
-axis 1.
+axis 1. One compilation serves any number of seeds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tom.kernels.layers import (
 LOG_CONSTANT = tl.constexpr(-2 * math.log(2) - 0.5 * math.log(2 * math.pi))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seeds"])
 def sample_kernel(
     rows, noise, flat, scale, center, actor_step, critic_step, temperature_step,
     h1, h2, action, log_prob, spread, squashed, raw, seeds, low, high,
@@ -81,7 +81,7 @@ def sample_kernel(
         tl.store(temperature_step, tl.load(temperature_step) + 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seeds"])
 def target_kernel(
     rows, action, target, next_q, seeds,
     OBS: tl.constexpr, ACT: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr,
@@ -106,7 +106,7 @@ def target_kernel(
     tl.store(next_q + stack * B + m, q, mask=valid)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seeds"])
 def critic_kernel(
     rows, flat, next_q, log_prob, log_alpha, h1, h2, g1, g2, g3, error, seeds, discount,
     OBS: tl.constexpr, ACT: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr,
@@ -152,7 +152,7 @@ def critic_kernel(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seeds"])
 def action_value_kernel(
     rows, action, flat, h1, h2, g1, q, slope, seeds,
     OBS: tl.constexpr, ACT: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr,
@@ -192,7 +192,7 @@ def action_value_kernel(
     tl.store(slope + at, grad, mask=valid[:, None] & (a < ACT)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seeds"])
 def actor_kernel(
     flat, q, slope, log_alpha, scale, spread, squashed, raw, h1, h2, g1, g2, g3, seeds, low, high,
     OBS: tl.constexpr, ACT: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr,

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import triton
 from torch import Tensor
 
 from tom.kernels import sac
-from tom.kernels.layers import power, train_kernel, train_programs
-
-# The fastest of those tried on an H200, for one seed and for eight: rows that a program takes, and
-# columns of a hidden layer that it takes at a time; the tile of a gradient, and rows at a time.
-ROWS = {"BM": 16, "CHUNK": 32}
-ROW_LAUNCH = {"num_warps": 4, "num_stages": 3}
-TILES = {"TK": 64, "TN": 32, "TB": 32}
-TILE_LAUNCH = {"num_warps": 4, "num_stages": 3}
+from tom.kernels.launch import (
+    ROW_LAUNCH,
+    ROWS,
+    TILE_LAUNCH,
+    TILES,
+    cdiv,
+    power,
+    products_in,
+    train_programs,
+)
+from tom.kernels.layers import train_kernel
 
 
 def sac_updates(
@@ -44,7 +46,7 @@ def sac_updates(
     updates, seeds, batch, width = rows.shape
     actions = scale.numel()
     (h1, h2), inputs = hidden, observations + actions
-    dot = {"PRECISION": "tf32" if precision == "tf32" else "tf32x3"}
+    dot = products_in(precision)
     sizes = {"OBS": observations, "ACT": actions, "H1": h1, "H2": h2, "B": batch}
     powers = {"P1": power(h1), "P2": power(h2)}
     forward = {**sizes, **powers, **ROWS, **dot, **ROW_LAUNCH, "INPUTS": min(32, power(inputs))}
@@ -65,7 +67,7 @@ def sac_updates(
     log_prob, alpha, entropy = new(seeds, 2 * batch), new(seeds), new(seeds)
     log_alpha = temperature[0]
 
-    both, half = triton.cdiv(2 * batch, ROWS["BM"]), triton.cdiv(batch, ROWS["BM"])
+    both, half = cdiv(2 * batch, ROWS["BM"]), cdiv(batch, ROWS["BM"])
     with torch.cuda.device_of(rows):  # Triton launches on the current device
         for g in range(updates):
             step_rows, step_noise = rows[g], noise[g]
@@ -84,7 +86,7 @@ def sac_updates(
                 critic_h1, critic_h2, critic_g1, critic_g2, critic_g3, error, seeds, discount,
                 **forward,
             )  # fmt: skip
-            train_kernel[(train_programs(inputs, hidden, 1, TILES), 2 * seeds)](
+            train_kernel[(train_programs(inputs, hidden, 1) , 2 * seeds)](
                 step_rows, critic_h1, critic_h2, critic_g1, critic_g2, critic_g3,
                 critic[0], critic[2], critic[3], critic[4], target, learning_rate, tau, 0.0,
                 2 * seeds,
@@ -100,7 +102,7 @@ def sac_updates(
                 **sizes, **powers, **of_actions, POUT=power(2 * actions),
                 **ROWS, **dot, **ROW_LAUNCH,
             )  # fmt: skip
-            train_kernel[(train_programs(observations, hidden, 2 * actions, TILES), seeds)](
+            train_kernel[(train_programs(observations, hidden, 2 * actions) , seeds)](
                 step_rows, actor_h1, actor_h2, actor_g1, actor_g2, actor_g3,
                 actor[0], actor[2], actor[3], actor[4], actor[0], learning_rate, tau, 0.0,
                 seeds,
