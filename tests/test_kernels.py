@@ -6,6 +6,7 @@ On a GPU itself test_cuda.py compares them, over more steps.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -20,12 +21,13 @@ from tom.config import DualQConfig, DynamicsConfig, SACConfig
 from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ
 from tom.dynamics import DynamicsEnsemble
+from tom.kernels import launch
 from tom.networks import Adam
 from tom.rows import RowLayout
 from tom.sac import SAC
 from tom.streams import RandomStreams
 
-pytest.importorskip("triton", reason="needs Triton, whose interpreter runs the kernels")
+triton = pytest.importorskip("triton", reason="needs Triton, whose interpreter runs the kernels")
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="Triton's interpreter is off where there is a GPU"
 )
@@ -191,3 +193,40 @@ def test_why_they_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "C compiler" in str(kernels.unavailable(cuda))
     monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: None)
     assert "Triton is not installed" in str(kernels.unavailable(cuda))
+    assert "more slowly: Triton is not installed" in str(kernels.advice(cuda, True))
+    assert kernels.advice(cuda, False) is None
+    assert kernels.advice(CPU, True) is None
+
+
+@pytest.mark.parametrize("error", [OSError("no space"), triton.errors.TritonError()])
+def test_a_failed_compilation_says_what_to_do(
+    error: Exception, called: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(importlib.import_module("tom.kernels.sac_updates"), "sac_updates", fail)
+    with pytest.raises(RuntimeError, match=r"--no-fused-kernels"):
+        make_case("sac", count=1).run()
+
+
+def test_other_errors_are_not_blamed_on_triton(
+    called: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(importlib.import_module("tom.kernels.sac_updates"), "sac_updates", fail)
+    with pytest.raises(torch.OutOfMemoryError, match=r"no memory"):
+        make_case("sac", count=1).run()
+
+
+def test_where_an_ensemble_is_faster_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "multiprocessors", lambda device: 132)
+    cuda = torch.device("cuda")
+    assert [launch.crowded(7 * seeds, 256, "fp32", cuda) for seeds in (1, 4, 5)] == [0, 0, 1]
+    assert not launch.crowded(7 * 16, 256, "tf32", cuda)
+    assert not launch.crowded(7 * 16, 256, "fp32", CPU)
+    assert launch.row_launch(112, cuda)["num_warps"] == 8
+    assert launch.row_launch(133, cuda)["num_warps"] == 4
+    assert launch.row_launch(1, CPU)["num_warps"] == 4

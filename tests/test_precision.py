@@ -36,7 +36,7 @@ from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ
 from tom.dynamics import DynamicsEnsemble
 from tom.names import Precision
-from tom.precision import check_precision
+from tom.precision import check_precision, use_precision
 from tom.rows import RowLayout
 from tom.run_folder import RunFolder
 from tom.sac import SAC
@@ -271,7 +271,9 @@ def test_unknown_names_and_other_types_are_refused() -> None:
     made.network.precision = "fp16"  # type: ignore[assignment]
     inputs = torch.zeros(1, 1, 3, 7), torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
     before = made.network.flat.clone()
-    with pytest.raises(ValueError, match="precision 'fp16' is unknown; use 'fp32', 'tf32' or 'bf16'"):
+    with pytest.raises(
+        ValueError, match="precision 'fp16' is unknown; use 'fp32', 'tf32' or 'bf16'"
+    ):
         made._native_steps(*inputs)
     assert torch.equal(made.network.flat, before)
     x, weights, biases = network([3, 4, 4, 1])  # float64
@@ -334,6 +336,7 @@ def test_devices_that_have_it_are_allowed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     for device in (CPU, CUDA):
         check_precision("bf16", device)
+    check_precision("tf32", CUDA)
 
 
 def test_devices_that_lack_it_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,6 +346,30 @@ def test_devices_that_lack_it_are_named(monkeypatch: pytest.MonkeyPatch) -> None
         check_precision("bf16", CPU)
     with pytest.raises(ConfigError, match="precision: given 'bf16', allowed is fp32 on this GPU"):
         check_precision("bf16", CUDA)
+    with pytest.raises(ConfigError, match="precision: given 'tf32', allowed is fp32 on this GPU"):
+        check_precision("tf32", CUDA)
+    with pytest.raises(ConfigError, match="precision: given 'tf32', allowed are fp32 and bf16 on"):
+        check_precision("tf32", CPU)
+
+
+def test_torch_is_told_whether_tf32_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    before = torch.backends.cuda.matmul.allow_tf32
+    try:
+        use_precision("tf32", CUDA)
+        assert torch.backends.cuda.matmul.allow_tf32
+        use_precision("fp32", CPU)  # which is nothing to a GPU
+        assert torch.backends.cuda.matmul.allow_tf32
+        use_precision("fp32", CUDA)
+        assert not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def test_tf32_is_as_float32_on_a_processor() -> None:
+    """What a GPU's matrix units do with the factors is not the operators' matter."""
+    found, expected = Kind("sac", "tf32", 3), Kind("sac", "fp32", 3)
+    torch.testing.assert_close(found.native(), expected.native(), rtol=0, atol=0)
 
 
 def test_the_command_refuses_it_in_one_sentence_and_writes_nothing(

@@ -37,13 +37,6 @@ void check_layer(const Tensor& x, const Tensor& weight, const Tensor& bias, size
   }
 }
 
-void check_like(const Tensor& t, const char* name, size_t index, at::ScalarType type,
-                const Tensor& x) {
-  TORCH_CHECK_VALUE(t.scalar_type() == type && t.device() == x.device(),
-                    "stacked_mlp_backward: ", name, "[", index, "] is ", t.scalar_type(), " on ",
-                    t.device(), "; it must be ", type, " on ", x.device(), ".");
-}
-
 }  // namespace
 
 void check_stack(const Tensor& x, TensorList weights, TensorList biases) {
@@ -87,8 +80,9 @@ void check_stack_backward(const Tensor& grad_out, const Tensor& x, TensorList we
                       w.size(2) == shape[3];
     TORCH_CHECK_VALUE(fits, "stacked_mlp_backward: weights[", l, "] has shape ", w.sizes(),
                       "; it must be [S, M, in, out] and fit x of shape ", x.sizes(), ".");
-    const bool is_type = is_weight_type(w.scalar_type(), x);
-    check_like(w, "weights", l, is_type ? w.scalar_type() : x.scalar_type(), x);
+    TORCH_CHECK_VALUE(is_weight_type(w.scalar_type(), x) && w.device() == x.device(),
+                      "stacked_mlp_backward: weights[", l, "] is ", w.scalar_type(), " on ",
+                      w.device(), "; it must be ", x.scalar_type(), " on ", x.device(), ".");
     shape = {w.size(0), w.size(1), x.size(2), w.size(3)};
   }
   for (size_t s = 0; s < saved.size(); ++s) {
@@ -98,7 +92,10 @@ void check_stack_backward(const Tensor& grad_out, const Tensor& x, TensorList we
                       "] has shape ", saved[s].sizes(), "; it must be ",
                       at::IntArrayRef(saved_shape), ".");
     // A value has the type that the next product reads, a residual that of its own product.
-    check_like(saved[s], "saved", s, weights[s < hidden ? l + 1 : l].scalar_type(), x);
+    const at::ScalarType type = weights[s < hidden ? l + 1 : l].scalar_type();
+    TORCH_CHECK_VALUE(saved[s].scalar_type() == type && saved[s].device() == x.device(),
+                      "stacked_mlp_backward: saved[", s, "] is ", saved[s].scalar_type(), " on ",
+                      saved[s].device(), "; it must be ", type, " on ", x.device(), ".");
   }
   TORCH_CHECK_VALUE(grad_out.sizes() == shape, "stacked_mlp_backward: grad_out has shape ",
                     grad_out.sizes(), "; it must be ", at::IntArrayRef(shape), ".");

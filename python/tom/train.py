@@ -143,9 +143,8 @@ def open_run(config: Config, console: Console) -> tuple[Experiment, RunFolder, L
         log.load_state_dict(resumed["logger"])
     elif begun:
         log.message(f"{folder.path} has no checkpoint yet; beginning again")
-    device = torch.device(config.device)
-    if config.fused_kernels and device.type == "cuda" and (why := kernels.unavailable(device)):
-        log.message(f"training steps are composed of torch's operations, more slowly: {why}")
+    if advice := kernels.advice(torch.device(config.device), config.fused_kernels):
+        log.message(advice)
     if not run.evaluation.limited:
         log.message(
             f"{config.env} is registered without a time limit: an evaluation episode that does not "

@@ -11,9 +11,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from tom import _libraries  # noqa: F401  (it has the operators' schemas)
 
@@ -31,6 +32,12 @@ def unavailable(device: torch.device) -> str | None:
     return None
 
 
+def advice(device: torch.device, wanted: bool) -> str | None:
+    """What to tell the user of a run on `device` that wanted these kernels, or None."""
+    reason = unavailable(device) if wanted and device.type == "cuda" else None
+    return reason and f"training steps are composed of torch's operations, more slowly: {reason}"
+
+
 def register(key: str = "CUDA") -> torch.library.Library:
     """Let the operators find these kernels, as long as what is returned lives.
 
@@ -38,28 +45,28 @@ def register(key: str = "CUDA") -> torch.library.Library:
         key: for tensors of which backend.
     """
     library = torch.library.Library("tom", "IMPL")
-    library.impl("sac_updates_fused", _sac_updates, key)
-    library.impl("dynamics_steps_fused", _dynamics_steps, key)
-    library.impl("dual_q_steps_fused", _dual_q_steps, key)
+    for name in ("sac_updates", "dynamics_steps", "dual_q_steps"):
+        library.impl(f"{name}_fused", _launcher(name), key)
     return library
 
 
-def _sac_updates(*arguments: object) -> Tensor:
-    from tom.kernels.sac_updates import sac_updates  # Triton takes a while to import
+def _launcher(name: str) -> Callable[..., object]:
+    """The function of this name in the module of this name, which is imported when it is called."""
 
-    return sac_updates(*arguments)  # type: ignore[arg-type]
+    def launch(*arguments: object) -> object:
+        try:
+            module = importlib.import_module(f"tom.kernels.{name}")  # Triton takes a while
+            return getattr(module, name)(*arguments)
+        except Exception as error:
+            compiling = (ImportError, OSError, subprocess.SubprocessError)
+            if isinstance(error, compiling) or type(error).__module__.startswith("triton"):
+                raise RuntimeError(
+                    "Triton could not compile or launch the fused kernels; train without them by "
+                    "--no-fused-kernels"
+                ) from error
+            raise
 
-
-def _dynamics_steps(*arguments: object) -> Tensor:
-    from tom.kernels.dynamics_steps import dynamics_steps
-
-    return dynamics_steps(*arguments)  # type: ignore[arg-type]
-
-
-def _dual_q_steps(*arguments: object) -> tuple[Tensor, Tensor]:
-    from tom.kernels.dual_q_steps import dual_q_steps
-
-    return dual_q_steps(*arguments)  # type: ignore[arg-type]
+    return launch
 
 
 _registered = register()

@@ -18,6 +18,7 @@ from tom.kernels.launch import (
     power,
     products_in,
     row_launch,
+    row_programs,
 )
 
 
@@ -48,7 +49,7 @@ def dynamics_steps(
     shape = {"IN": size, "D": outputs, "L": layers, "H": width, "PD": power(outputs), "B": batch}
     dot = products_in(precision)
     wide = {"PH": power(width), "INPUTS": min(32, power(size))}
-    launch = row_launch(blocks * stacks, inputs.device)
+    launch = row_launch(row_programs(stacks, batch), inputs.device)
     with torch.cuda.device_of(inputs):  # Triton launches on the current device
         for k in range(steps):
             dynamics.rows_kernel[(blocks, stacks)](

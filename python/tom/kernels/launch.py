@@ -10,8 +10,13 @@ import torch
 # columns of a hidden layer that it takes at a time; the tile of a gradient, and rows at a time.
 ROWS = {"BM": 16, "CHUNK": 32}
 ROW_LAUNCH = {"num_warps": 4, "num_stages": 3}
-TILES = {"TK": 64, "TN": 32, "TB": 32}
-TILE_LAUNCH = {"num_warps": 4, "num_stages": 3}
+TILES = {"TK": 64, "TN": 32, "TB": 64}
+TILE_LAUNCH = {"num_warps": 4, "num_stages": 2}
+
+# Programs per multiprocessor from which on products by cuBLAS, which reads a network's weights less
+# often, are faster than the ensemble's float32 ones: on an H200 four seeds are faster and eight are
+# slower. In TF32 eight seeds and sixteen take as long both ways.
+CROWD = 4
 
 
 def power(n: int) -> int:
@@ -45,11 +50,26 @@ def train_programs(inputs: int, hidden: Sequence[int], outputs: int) -> int:
     return hidden_tiles(first, last) + outer_tiles(inputs, first, last, outputs)
 
 
+def row_programs(networks: int, batch: int) -> int:
+    """Programs that take a batch of each network through its layers."""
+    return networks * cdiv(batch, ROWS["BM"])
+
+
 def row_launch(programs: int, device: torch.device) -> dict[str, int]:
     """For long programs: with at most one per multiprocessor, twice the warps are faster."""
     launch = dict(ROW_LAUNCH)
-    if device.type == "cuda":
-        count = torch.cuda.get_device_properties(device).multi_processor_count
-        if programs <= count:
-            launch["num_warps"] *= 2
+    if device.type == "cuda" and programs <= multiprocessors(device):
+        launch["num_warps"] *= 2
     return launch
+
+
+def multiprocessors(device: torch.device) -> int:
+    """Of a GPU."""
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def crowded(networks: int, batch: int, precision: str, device: torch.device) -> bool:
+    """Whether an ensemble's steps are faster in torch's operations than by these kernels."""
+    if device.type != "cuda" or precision != "fp32":
+        return False
+    return row_programs(networks, batch) > CROWD * multiprocessors(device)
