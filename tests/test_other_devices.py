@@ -154,6 +154,7 @@ def test_switches_are_kept_apart_from_what_is_offered() -> None:
         "stacked_mlp", "stacked_mlp_forward", "stacked_mlp_backward", "occupancy_weights",
         "effective_sample_size", "weighted_gaussian_nll", "weighted_gaussian_nll_forward",
         "sac_updates", "dynamics_steps", "dual_q_steps", "discriminator_steps",
+        "sac_updates_fused", "dynamics_steps_fused", "dual_q_steps_fused",
     }  # fmt: skip
 
 

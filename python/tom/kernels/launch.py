@@ -9,9 +9,10 @@ import torch
 # The fastest of those tried on an H200, for one seed and for eight: rows that a program takes, and
 # columns of a hidden layer that it takes at a time; the tile of a gradient, and rows at a time.
 ROWS = {"BM": 16, "CHUNK": 32}
-ROW_LAUNCH = {"num_warps": 4, "num_stages": 3}
+LAUNCH = {"num_warps": 4, "enable_fp_fusion": True}
+ROW_LAUNCH = {**LAUNCH, "num_stages": 3}
 TILES = {"TK": 64, "TN": 32, "TB": 64}
-TILE_LAUNCH = {"num_warps": 4, "num_stages": 2}
+TILE_LAUNCH = {**LAUNCH, "num_stages": 2}
 
 # Programs per multiprocessor from which on products by cuBLAS, which reads a network's weights less
 # often, are faster than the ensemble's float32 ones: on an H200 four seeds are faster and eight are

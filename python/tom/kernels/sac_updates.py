@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tom.kernels import sac
 from tom.kernels.launch import (
+    LAUNCH,
     ROW_LAUNCH,
     ROWS,
     TILE_LAUNCH,
@@ -110,7 +111,7 @@ def sac_updates(
             )  # fmt: skip
             sac.temperature_kernel[(seeds,)](
                 log_prob, log_alpha, temperature[2], temperature[3], temperature[4], alpha, entropy,
-                learning_rate, target_entropy, B=batch, PB=power(batch),
+                learning_rate, target_entropy, B=batch, PB=power(batch), **LAUNCH,
             )  # fmt: skip
     critic_loss = error.square().mean(2).sum(1)
     actor_loss = (alpha.unsqueeze(1) * log_prob[:, :batch] - q.amin(1)).mean(1)
