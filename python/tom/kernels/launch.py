@@ -16,7 +16,7 @@ TILE_LAUNCH = {**LAUNCH, "num_stages": 2}
 
 # Programs per multiprocessor from which on products by cuBLAS, which reads a network's weights less
 # often, are faster than the ensemble's float32 ones: on an H200 four seeds are faster and eight are
-# slower. In TF32 eight seeds and sixteen take as long both ways.
+# slower. In TF32 eight seeds take about as long both ways.
 CROWD = 4
 
 
