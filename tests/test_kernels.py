@@ -26,6 +26,7 @@ from tom.networks import Adam
 from tom.rows import RowLayout
 from tom.sac import SAC
 from tom.streams import RandomStreams
+from tom.training_error import TrainingError
 
 triton = pytest.importorskip("triton", reason="needs Triton, whose interpreter runs the kernels")
 pytestmark = pytest.mark.skipif(
@@ -170,6 +171,20 @@ def test_what_does_not_fit_is_composed(called: list[str]) -> None:
     assert not called
 
 
+def test_networks_of_two_types_are_refused_before(called: list[str]) -> None:
+    for name in ("critic", "temperature"):
+        sac = make_case("sac", count=1)
+        part = getattr(sac.steps.__self__, name)  # type: ignore[attr-defined]
+        gradient = part.flat.grad.double()
+        part.flat = part.flat.detach().double()
+        part.flat.grad = gradient
+        adam = getattr(sac.steps.__self__, f"_{name}_adam")  # type: ignore[attr-defined]
+        adam._moments = {key: t.double() for key, t in adam._moments.items()}
+        with pytest.raises(ValueError, match=r"is Double on cpu; it must be Float on cpu"):
+            sac.run()
+    assert not called
+
+
 def test_malformed_networks_are_refused_before(called: list[str]) -> None:
     for kind in FUSED:
         case = make_case(kind, count=1)
@@ -182,32 +197,61 @@ def test_malformed_networks_are_refused_before(called: list[str]) -> None:
 
 
 def test_why_they_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kernels.unavailable(CPU) == "they are for GPUs"
-    cuda = torch.device("cuda")
+    unavailable = kernels.unavailable.__wrapped__  # without what it remembers
+    probed: list[torch.device] = []
+    probe = importlib.import_module("tom.kernels.probe")
+    monkeypatch.setattr(probe, "probe", probed.append)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(kernels.shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert kernels.unavailable(cuda) is None
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert "capability 8.0" in str(kernels.unavailable(cuda))
-    monkeypatch.setattr(kernels.shutil, "which", lambda name: None)
-    assert "C compiler" in str(kernels.unavailable(cuda))
+    cuda = torch.device("cuda")
+    assert unavailable(CPU) == "they are for NVIDIA's GPUs"
+    assert not probed
+    assert unavailable(cuda) is None
+    assert probed == [cuda]
+
+    def fail(device: torch.device) -> None:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify")
+
+    monkeypatch.setattr(probe, "probe", fail)
+    assert unavailable(cuda) == (
+        "Triton cannot compile or launch a kernel here (Failed to find C compiler.)"
+    )
     monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: None)
-    assert "Triton is not installed" in str(kernels.unavailable(cuda))
-    assert "more slowly: Triton is not installed" in str(kernels.advice(cuda, True))
-    assert kernels.advice(cuda, False) is None
-    assert kernels.advice(CPU, True) is None
+    assert unavailable(cuda) == "Triton is not installed"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert unavailable(cuda) == "they are for GPUs of compute capability 8.0 and newer"
+
+
+def test_the_probe_writes(called: list[str]) -> None:
+    probe = importlib.import_module("tom.kernels.probe")
+    out = torch.zeros(1)
+    probe.probe_kernel[(1,)](out)
+    assert out.item() == 1
+
+
+def test_the_user_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "unavailable", lambda device: "of a reason")
+    cuda = torch.device("cuda")
+    assert str(kernels.advice(cuda, "fp32", True)).endswith("more slowly: of a reason")
+    assert kernels.advice(cuda, "fp32", False) is None
+    assert kernels.advice(cuda, "bf16", True) is None  # which never uses them
+    assert kernels.advice(CPU, "fp32", True) is None
 
 
 @pytest.mark.parametrize("error", [OSError("no space"), triton.errors.TritonError()])
 def test_a_failed_compilation_says_what_to_do(
     error: Exception, called: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **more: object) -> None:
         raise error
 
-    monkeypatch.setattr(importlib.import_module("tom.kernels.sac_updates"), "sac_updates", fail)
-    with pytest.raises(RuntimeError, match=r"--no-fused-kernels"):
-        make_case("sac", count=1).run()
+    module = importlib.import_module("tom.kernels.sac")
+    monkeypatch.setattr(module, "action_value_kernel", {(2, 6): fail})
+    case = make_case("sac", count=1)
+    before = [t.clone() for t in case.state]
+    with pytest.raises(TrainingError, match=r"\(no space|TritonError\).*--no-fused-kernels"):
+        case.run()
+    for a, b in zip(case.state, before, strict=True):  # the kernels before it have been undone
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 def test_other_errors_are_not_blamed_on_triton(

@@ -64,6 +64,7 @@ const auto& fused_op() {
 bool takes_fused(const Tensor& inputs, int64_t starts, IntArrayRef hidden,
                  std::string_view divergence, Precision precision) {
   return hidden.size() == 2 && starts <= kLongestFusedBatch &&
+         can_be_counted(inputs.size(1), kWidestFused * inputs.size(1) * inputs.size(2)) &&
          std::max(hidden[0], hidden[1]) <= kWidestFused &&
          (divergence == "chi2" || divergence == "chi2_bound") &&
          has_fused_kernel(fused_op(), inputs, precision);

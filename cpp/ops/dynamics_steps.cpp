@@ -48,7 +48,11 @@ const auto& fused_op() {
 }
 
 bool takes_fused(const Tensor& inputs, int64_t outputs, IntArrayRef hidden, Precision precision) {
+  const int64_t stacks = inputs.size(1) * inputs.size(2);
+  const int64_t numbers =
+      static_cast<int64_t>(hidden.size()) * kWidestFused * stacks * inputs.size(3);
   return hidden.size() >= 2 && hidden[0] <= kWidestFused && outputs <= kWidestFusedGaussian &&
+         inputs.size(3) <= kLongestFusedBatch && can_be_counted(stacks, numbers) &&
          std::all_of(hidden.begin(), hidden.end(), [&](int64_t n) { return n == hidden[0]; }) &&
          has_fused_kernel(fused_op(), inputs, precision);
 }

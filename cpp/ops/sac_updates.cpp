@@ -167,6 +167,7 @@ const auto& fused_op() {
 bool takes_fused(const Tensor& rows, int64_t actions, IntArrayRef hidden, Precision precision) {
   return hidden.size() == 2 && std::max(hidden[0], hidden[1]) <= kWidestFused &&
          actions <= kWidestFusedGaussian && rows.size(2) <= kLongestFusedBatch &&
+         can_be_counted(2 * rows.size(1), 2 * kWidestFused * rows.size(1) * rows.size(2)) &&
          has_fused_kernel(fused_op(), rows, precision);
 }
 
@@ -192,6 +193,11 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
   check_alike(target, actor, "sac_updates: target");
   check_alike(scale, actor, "sac_updates: scale");
   check_alike(center, actor, "sac_updates: center");
+  for (const TensorList network : {critic, temperature}) {
+    for (const Tensor& t : network.slice(0, std::min<size_t>(1, network.size()))) {
+      check_alike(t, actor, "sac_updates: another network");
+    }
+  }
   const Settings settings{discount, tau, target_entropy, learning_rate};
   const SquashedGaussian gaussian{scale, center, log_std_min, log_std_max};
   const auto actor_sizes = layer_sizes(observations, hidden, 2 * actions);

@@ -277,8 +277,8 @@ class Config(Settings):
     in float32, forward and backward; parameters, optimiser, losses and the networks' first and last
     layers stay float32. It needs a processor with AVX512-BF16, or a GPU with bfloat16. HalfCheetah
     and Hopper learn with it (bench/returns/README.md); other tasks have not been tried. tf32, on a
-    GPU: all products' factors are rounded to TF32's eleven bits, as JAX does unless it is told
-    otherwise; no task has been tried with it."""
+    GPU: all products' factors are taken with TF32's eleven digits, to which torch's operations
+    round them; the fused kernels cut the others off. No task has been tried with it."""
     run_dir: str = ""
     """Run folder; left empty, it is runs/ENV-ALGORITHM-seedK, with seedKtoL for several seeds and
     the preset's name behind it. The same command resumes the run in it, and so does --run-dir

@@ -10,7 +10,7 @@ from tom.datasets import Dataset
 from tom.devices import check_device
 from tom.dual_q import Policy
 from tom.initial_states import InitialStates
-from tom.precision import use_precision
+from tom.precision import check_precision, using_precision
 from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.settings import check_values, override
@@ -33,9 +33,9 @@ def dataset_weights(
             asked in a few states beforehand, to see that it does.
         current: transitions of its own [n, W].
         config: its `discriminator`, `dual_q`, `weights.max_weight`, `divergence`, `discount`,
-            `seed`, `device`, `cuda_graphs` and `precision`. The numbers of steps are by default
-            those of one iteration among many; for data that are weighed once tom.offline takes ten
-            times as many, and `dual_q.policy_samples` 4.
+            `seed`, `device`, `cuda_graphs`, `fused_kernels` and `precision`. The numbers of steps
+            are by default those of one iteration among many; for data that are weighed once
+            tom.offline takes ten times as many, and `dual_q.policy_samples` 4.
 
     Returns:
         Weights [N] on the CPU, and the metrics of the two trainings. `tom/flow_balance` is 1 where
@@ -67,7 +67,8 @@ def dataset_weights(
     def act(observations: Tensor) -> Tensor:
         return policy(observations).detach().to(observations)
 
-    weights, metrics = weighting.update(replays, initial_states.sample, act, own)
+    with using_precision(config.precision, device):
+        weights, metrics = weighting.update(replays, initial_states.sample, act, own)
     return weights[0].cpu(), {name: value.item() for name, value in metrics.items()}
 
 
@@ -78,7 +79,7 @@ def _check_config(config: Config) -> None:
     size = max(config.replay.capacity, config.discriminator.current_rows)
     override(config, {"replay.capacity": size}).check_weights()
     check_device(config.device)
-    use_precision(config.precision, torch.device(config.device))
+    check_precision(config.precision, torch.device(config.device))
 
 
 def _check_rows(name: str, rows: Tensor, width: int) -> None:

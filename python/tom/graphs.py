@@ -11,12 +11,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+_capturing = threading.Lock()
 
 Steps = Callable[..., Tensor]
 """Queues training steps that read the tensors given; what it returns, it does not wait for."""
@@ -153,13 +156,14 @@ class CudaRecorder:
 def _no_garbage_collection() -> Iterator[None]:
     """Collect now and not within: CUDA does not let go of another graph during a capture.
 
-    The attempt would end the process, and what is captured may run Python.
+    What is captured may run Python, which collects when it likes. One thread captures at a time.
     """
-    gc.collect()
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    with _capturing:
+        gc.collect()
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if enabled:
+                gc.enable()

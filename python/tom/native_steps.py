@@ -38,7 +38,7 @@ def sac_updates(
     learning_rate: float,
     log_std_bounds: tuple[float, float],
     precision: Precision = "fp32",
-    fused: bool = True,
+    fused: bool = False,
 ) -> Tensor:
     """Soft actor-critic updates of S seeds, one after the other, with gradients written by hand.
 
@@ -61,9 +61,9 @@ def sac_updates(
         learning_rate: Of all three.
         log_std_bounds: Between which the policy's log standard deviation is held.
         precision: Of the products between hidden layers; `tom.networks` says which those are.
-        fused: Use the kernels of `tom.kernels`, where they are registered for the device and take
-            such networks: float32, two hidden layers of up to 256, not bf16; up to 64 actions,
-            batches of up to 4096.
+        fused: Use the kernels of `tom.kernels`, if they take such networks: float32 and not bf16,
+            two hidden layers of up to 256, up to 64 actions, batches of up to 4096. The device must
+            have them, see `tom.kernels.unavailable`.
 
     Returns:
         Critic loss, actor loss, temperature and entropy of the last update, `[4, S]`.
@@ -106,7 +106,7 @@ def dynamics_steps(
     weight_decay: float,
     log_var_penalty: float,
     precision: Precision = "fp32",
-    fused: bool = True,
+    fused: bool = False,
 ) -> Tensor:
     """K steps of weighted maximum likelihood (25) for an ensemble of Gaussian networks.
 
@@ -123,8 +123,8 @@ def dynamics_steps(
         weight_decay: Adam's L2 penalty, of the layers alone.
         log_var_penalty: Weight of Σ (upper − lower bound) in each member's loss.
         precision: Of the products between hidden layers; `tom.networks` says which those are.
-        fused: As in `sac_updates`, for two or more hidden layers of one width of up to 256, and D
-            of up to 64.
+        fused: As in `sac_updates`, if there are two or more hidden layers of one width of up to
+            256, D of up to 64 and B of up to 4096.
 
     Returns:
         The likelihood's loss, without the penalty, averaged over steps and members, `[S]`.
@@ -162,7 +162,7 @@ def dual_q_steps(
     learning_rate: float,
     l2: float,
     precision: Precision = "fp32",
-    fused: bool = True,
+    fused: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """K minibatch steps on the dual objective (22), with gradients written by hand.
 
@@ -183,7 +183,8 @@ def dual_q_steps(
         learning_rate: Adam's.
         l2: Weight of Σ W² over the layers' weights in the loss.
         precision: Of the products between hidden layers; `tom.networks` says which those are.
-        fused: As in `sac_updates`, for a divergence of χ².
+        fused: As in `sac_updates`, if there are two hidden layers of up to 256, B P is at most 4096
+            and the divergence is one of χ².
 
     Returns:
         δ before each step `[K, S, B]`, and the mean V(s0) before each step `[K, S]`.

@@ -10,8 +10,8 @@ float32 and rounded to bfloat16, forward and backward. Everything else stays flo
 optimiser, biases, activations, losses, and the first layer, which reads the data, and the last,
 whose output is the result. Those two are narrow, so that little time is theirs, and neither an
 observation nor a value of hundreds loses digits. `precision="tf32"` is for GPUs, whose matrix units
-then round the factors of all products as they read them: it is told to torch for the whole process
-(`tom.precision.use_precision`).
+then read eleven binary digits of the factors of all products: torch is told for the whole process
+(`tom.precision.use_precision`), and rounds to them, the fused kernels cut the others off.
 """
 
 from __future__ import annotations

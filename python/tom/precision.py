@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from tom.names import Precision
@@ -35,6 +38,18 @@ def check_precision(precision: Precision, device: torch.device) -> None:
             "precision: given 'bf16', allowed is fp32 on this processor, which lacks the "
             "AVX512-BF16 instructions"
         )
+
+
+@contextmanager
+def using_precision(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Within it torch's own products on a GPU are as `use_precision` says; then as before."""
+    before = torch.backends.cuda.matmul.allow_tf32 if device.type == "cuda" else None
+    use_precision(precision, device)
+    try:
+        yield
+    finally:
+        if before is not None:
+            torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def use_precision(precision: Precision, device: torch.device) -> None:

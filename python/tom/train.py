@@ -143,7 +143,9 @@ def open_run(config: Config, console: Console) -> tuple[Experiment, RunFolder, L
         log.load_state_dict(resumed["logger"])
     elif begun:
         log.message(f"{folder.path} has no checkpoint yet; beginning again")
-    if advice := kernels.advice(torch.device(config.device), config.fused_kernels):
+    if advice := kernels.advice(
+        torch.device(config.device), config.precision, config.fused_kernels
+    ):
         log.message(advice)
     if not run.evaluation.limited:
         log.message(

@@ -8,33 +8,44 @@ operators take the same steps in torch's operations.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import importlib.util
-import os
-import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from tom import _libraries  # noqa: F401  (it has the operators' schemas)
+from tom.training_error import TrainingError
 
 
+@functools.cache
 def unavailable(device: torch.device) -> str | None:
-    """Why `device` cannot run these kernels, or None if it can."""
-    if device.type != "cuda":
-        return "they are for GPUs"
-    if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed"
-    if not any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang")):
-        return "Triton finds no C compiler, with which it builds what launches them"
+    """Why `device` cannot run these kernels, or None if it can, which is tried."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return "they are for NVIDIA's GPUs"
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "they are for GPUs of compute capability 8.0 and newer"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    try:
+        importlib.import_module("tom.kernels.probe").probe(device)
+    except Exception as error:  # a missing compiler, Python's headers, an old driver, and so on
+        return f"Triton cannot compile or launch a kernel here ({_first_line(error)})"
     return None
 
 
-def advice(device: torch.device, wanted: bool) -> str | None:
-    """What to tell the user of a run on `device` that wanted these kernels, or None."""
-    reason = unavailable(device) if wanted and device.type == "cuda" else None
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def advice(device: torch.device, precision: str, wanted: bool) -> str | None:
+    """What to tell the user of a run that would have had these kernels, or None."""
+    if not wanted or precision == "bf16" or device.type != "cuda":
+        return None
+    reason = unavailable(device)
     return reason and f"training steps are composed of torch's operations, more slowly: {reason}"
 
 
@@ -51,22 +62,48 @@ def register(key: str = "CUDA") -> torch.library.Library:
 
 
 def _launcher(name: str) -> Callable[..., object]:
-    """The function of this name in the module of this name, which is imported when it is called."""
+    """The function of this name in the module of this name, which is imported when it is called.
+
+    Kernels are compiled between launches: where one cannot be, what the others before it did is
+    undone.
+    """
+    succeeded = set[object]()  # with tensors of which shapes
 
     def launch(*arguments: object) -> object:
+        key = tuple(map(_signature, arguments))
+        before = [] if key in succeeded else [(t, t.clone()) for t in _tensors(arguments)]
         try:
             module = importlib.import_module(f"tom.kernels.{name}")  # Triton takes a while
-            return getattr(module, name)(*arguments)
+            result = getattr(module, name)(*arguments)
         except Exception as error:
-            compiling = (ImportError, OSError, subprocess.SubprocessError)
-            if isinstance(error, compiling) or type(error).__module__.startswith("triton"):
-                raise RuntimeError(
-                    "Triton could not compile or launch the fused kernels; train without them by "
-                    "--no-fused-kernels"
+            for tensor, value in before:
+                tensor.copy_(value)
+            if _is_tritons(error):
+                raise TrainingError(
+                    "Triton cannot compile or launch the fused kernels "
+                    f"({_first_line(error)}); train without them by --no-fused-kernels"
                 ) from error
             raise
+        succeeded.add(key)
+        return result
 
     return launch
+
+
+def _signature(argument: object) -> object:
+    if isinstance(argument, Tensor):
+        return argument.shape, argument.dtype, argument.device
+    return tuple(map(_signature, argument)) if isinstance(argument, list) else argument
+
+
+def _tensors(arguments: Sequence[object]) -> list[Tensor]:
+    flat = [x for a in arguments for x in (a if isinstance(a, list) else [a])]
+    return [x for x in flat if isinstance(x, Tensor)]
+
+
+def _is_tritons(error: Exception) -> bool:
+    compiling = isinstance(error, ImportError | OSError | subprocess.SubprocessError)
+    return compiling or type(error).__module__.startswith("triton") or "Triton" in str(error)
 
 
 _registered = register()

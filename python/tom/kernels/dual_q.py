@@ -71,7 +71,8 @@ def conjugate_slope(delta, factor, QUADRATIC: tl.constexpr):
 
 @triton.jit(do_not_specialize=["seeds"], do_not_specialize_on_alignment=["start_out"])
 def gradient_kernel(
-    rewards, go_on, flat, q, h1, h2, g1, g2, g3, delta_out, start_out, seeds, discount, factor,
+    rewards, go_on, flat, q, h1, h2, g1, g2, g3, delta_out, start_out, seeds, discount,
+    start_share, factor,
     IN: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr,
     B: tl.constexpr, PB: tl.constexpr, PS: tl.constexpr, R: tl.constexpr, SAMPLES: tl.constexpr,
     QUADRATIC: tl.constexpr, RESTART: tl.constexpr, BM: tl.constexpr, CHUNK: tl.constexpr,
@@ -80,6 +81,7 @@ def gradient_kernel(
     """δ, the objective's gradient in Q, and the way back as far as the layers.
 
     Every program finds what is a mean over the batch by itself, from the numbers of Q.
+    `start_share` is 1 − γ, of which float32 would keep few digits.
     """
     block, seed = tl.program_id(0), tl.program_id(1)
     m = block * BM + tl.arange(0, BM)
@@ -91,7 +93,7 @@ def gradient_kernel(
     all_starts, all_rows = tl.arange(0, PS), tl.arange(0, PB)
     starts = tl.load(q + B * (1 + SAMPLES) + all_starts, mask=all_starts < B * SAMPLES, other=0.0)
     start = tl.sum(starts, 0) / (B * SAMPLES)
-    grad_start = (1 - discount) / (B * SAMPLES)
+    grad_start = start_share / (B * SAMPLES)
     in_rows = all_rows < B
     delta, weight, restart_weight = delta_of(
         all_rows, in_rows, q, rewards, go_on, start, discount, B, SAMPLES, RESTART

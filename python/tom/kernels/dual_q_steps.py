@@ -60,7 +60,7 @@ def dual_q_steps(
             )  # fmt: skip
             dual_q.gradient_kernel[(blocks, seeds)](
                 rewards[k], go_on[k], flat, q, hidden_1, hidden_2, grad_1, grad_2, grad_q,
-                deltas[k], starts[k], seeds, discount, factor,
+                deltas[k], starts[k], seeds, discount, 1 - discount, factor,
                 **by_rows, **objective, **powers,
             )  # fmt: skip
             train_kernel[(train_programs(size, hidden, 1), seeds)](

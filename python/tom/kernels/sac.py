@@ -4,7 +4,10 @@
 `train_kernel` of `tom.kernels.layers`; `tom.sac.SAC._update` says what they compute. Each network
 reads rows [s | a | s' | r | terminated], `rows` [S, B, W]; what the kernels leave for each other is
 transposed, see `tom.kernels.layers`. Programs: blocks of rows along axis 0, networks [S, M] along
-axis 1. One compilation serves any number of seeds.
+axis 1. What belongs to the actions in s and then in s' is [S, 2B, ...]: `noise`, `action`,
+`log_prob`, and for the way back `spread` (σ times the noise), `squashed` (tanh) and `raw` (log σ
+before it is clamped); so are the actor's hidden layers h1, h2 and their gradients g1, g2, g3. The
+critics' are [S, 2, ..., B], and `error` and their g3 [S, 2, B].
 """
 
 from __future__ import annotations

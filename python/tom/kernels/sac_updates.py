@@ -53,6 +53,10 @@ def sac_updates(
     forward = {**sizes, **powers, **ROWS, **dot, **ROW_LAUNCH, "INPUTS": min(32, power(inputs))}
     training = {"H1": h1, "H2": h2, "B": batch, "W": width, **TILES, **dot, **TILE_LAUNCH}
     of_actions = {"PA": power(actions)}
+    outputs = power(2 * actions)
+    way_back = {"POUT": outputs, **ROWS, **dot, **ROW_LAUNCH}
+    if outputs > 64:  # with more stages a small GPU's shared memory does not hold it
+        way_back["num_stages"] = 2
 
     def new(*shape: int) -> Tensor:
         return rows.new_empty(shape)
@@ -87,11 +91,11 @@ def sac_updates(
                 critic_h1, critic_h2, critic_g1, critic_g2, critic_g3, error, seeds, discount,
                 **forward,
             )  # fmt: skip
-            train_kernel[(train_programs(inputs, hidden, 1) , 2 * seeds)](
+            train_kernel[(train_programs(inputs, hidden, 1), 2 * seeds)](
                 step_rows, critic_h1, critic_h2, critic_g1, critic_g2, critic_g3,
                 critic[0], critic[2], critic[3], critic[4], target, learning_rate, tau, 0.0,
-                2 * seeds,
-                **training, MEMBERS=2, IN=inputs, OUT=1, R=batch, FOLLOW=True,
+                2 * seeds, **training, MEMBERS=2, IN=inputs,
+                OUT=1, R=batch, FOLLOW=True,
             )  # fmt: skip
             sac.action_value_kernel[(half, 2 * seeds)](
                 step_rows, action, critic[0], critic_h1, critic_h2, critic_g1, q, slope, seeds,
@@ -100,14 +104,13 @@ def sac_updates(
             sac.actor_kernel[(half, seeds)](
                 actor[0], q, slope, log_alpha, scale, spread, squashed, raw,
                 actor_h1, actor_h2, actor_g1, actor_g2, actor_g3, seeds, log_std_min, log_std_max,
-                **sizes, **powers, **of_actions, POUT=power(2 * actions),
-                **ROWS, **dot, **ROW_LAUNCH,
+                **sizes, **powers, **of_actions, **way_back,
             )  # fmt: skip
-            train_kernel[(train_programs(observations, hidden, 2 * actions) , seeds)](
+            train_kernel[(train_programs(observations, hidden, 2 * actions), seeds)](
                 step_rows, actor_h1, actor_h2, actor_g1, actor_g2, actor_g3,
                 actor[0], actor[2], actor[3], actor[4], actor[0], learning_rate, tau, 0.0,
-                seeds,
-                **training, MEMBERS=1, IN=observations, OUT=2 * actions, R=2 * batch, FOLLOW=False,
+                seeds, **training, MEMBERS=1, IN=observations,
+                OUT=2 * actions, R=2 * batch, FOLLOW=False,
             )  # fmt: skip
             sac.temperature_kernel[(seeds,)](
                 log_prob, log_alpha, temperature[2], temperature[3], temperature[4], alpha, entropy,
