@@ -95,35 +95,28 @@ class Variant(NamedTuple):
     fused: bool = False
     precision: Precision = "fp32"
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The parts' arguments for it, and the run's settings."""
+        return {
+            "cuda_graphs": self.graphs,
+            "fused_kernels": self.fused,
+            "precision": self.precision,
+        }
+
 
 def _sac(seeds: int, device: torch.device, how: Variant) -> tuple[Call, int]:
     ones = torch.ones(3)
-    sac = SAC(
-        LAYOUT,
-        -ones,
-        ones,
-        SACConfig(),
-        0.99,
-        _streams(seeds, device),
-        cuda_graphs=how.graphs,
-        fused_kernels=how.fused,
-        precision=how.precision,
-    )
+    streams = _streams(seeds, device)
+    sac = SAC(LAYOUT, -ones, ones, SACConfig(), 0.99, streams, **how.options)
     rows = torch.randn(20, seeds, BATCH, LAYOUT.width, device=device)
     rows[..., LAYOUT.terminated] = 0
     return lambda: sac.update(rows), 20
 
 
 def _dynamics(seeds: int, device: torch.device, how: Variant) -> tuple[Call, int]:
-    ensemble = DynamicsEnsemble(
-        LAYOUT,
-        DynamicsConfig(),
-        "sample",
-        _streams(seeds, device),
-        cuda_graphs=how.graphs,
-        fused_kernels=how.fused,
-        precision=how.precision,
-    )
+    streams = _streams(seeds, device)
+    ensemble = DynamicsEnsemble(LAYOUT, DynamicsConfig(), "sample", streams, **how.options)
     shape = (100, seeds, 7, BATCH)
     x, y = torch.randn(*shape, 14, device=device), torch.randn(*shape, 12, device=device)
     w = torch.rand(shape, device=device)
@@ -131,16 +124,8 @@ def _dynamics(seeds: int, device: torch.device, how: Variant) -> tuple[Call, int
 
 
 def _dual_q(seeds: int, device: torch.device, how: Variant) -> tuple[Call, int]:
-    dual_q = DualQ(
-        LAYOUT,
-        DIVERGENCES["chi2"],
-        DualQConfig(),
-        0.99,
-        _streams(seeds, device),
-        cuda_graphs=how.graphs,
-        fused_kernels=how.fused,
-        precision=how.precision,
-    )
+    f, streams = DIVERGENCES["chi2"], _streams(seeds, device)
+    dual_q = DualQ(LAYOUT, f, DualQConfig(), 0.99, streams, **how.options)
     inputs = torch.randn(50, seeds, 3 * BATCH, 14, device=device)
     rewards = torch.randn(50, seeds, BATCH, device=device)
     batch = inputs, rewards, torch.ones_like(rewards)
@@ -148,13 +133,9 @@ def _dual_q(seeds: int, device: torch.device, how: Variant) -> tuple[Call, int]:
 
 
 def _discriminator(seeds: int, device: torch.device, how: Variant) -> tuple[Call, int]:
-    discriminator = Discriminator(
-        25,
-        DiscriminatorConfig(),
-        _streams(seeds, device),
-        cuda_graphs=how.graphs,
-        precision=how.precision,
-    )
+    streams, options = _streams(seeds, device), how.options
+    del options["fused_kernels"]  # it has none
+    discriminator = Discriminator(25, DiscriminatorConfig(), streams, **options)
     shape = (100, seeds, BATCH)
     batches: list[Tensor] = [torch.rand(*shape, n, device=device) for n in (25, 25, 1)]
     return lambda: discriminator._graphs.take(discriminator._native_steps, *batches), 100
@@ -251,9 +232,7 @@ def _seconds_per_step(seeds: int, device: torch.device, how: Variant, folder: Pa
         {
             "device": str(device),
             "seeds": seeds,
-            "cuda_graphs": how.graphs,
-            "fused_kernels": how.fused,
-            "precision": how.precision,
+            **how.options,
             "exploration_steps": 1000,
             "steps": 1000 + 3 * 250,
             "discriminator.current_rows": 250,  # TOM's weights begin when so many have followed
