@@ -5,7 +5,9 @@ ensemble, unweighted, goes on learning from all rows so far as a run's would, an
 on the 250 rows that come next is noted: what the policy meets in the model until the next fit.
 Printed are means over thirds of the run, for two learning rates, and for held-out rows that are
 drawn anew at each fit, as MBPO does, or held out for good. model_fits_TASK.png shows all; it is
-written to the current folder, or with --update to this repository's bench/returns.
+written to the current folder, or with --update to this repository's bench/returns. With --penalty
+the default penalty on the bounds of the log-variance is compared with a seventh of it instead, and
+nothing is drawn.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from curves import folder_of
 from torch import Tensor
 
 from tom import figures
-from tom.config import Config
+from tom.config import Config, DynamicsConfig
 from tom.datasets import load_dataset
 from tom.dynamics import DynamicsEnsemble
 from tom.figures import BLUE, GREY, VERMILION
@@ -45,6 +48,18 @@ class DrawnAnew(DynamicsEnsemble):
         n = len(replays)
         count = min(max(1, int(n * self.config.holdout)), self.config.max_holdout)
         return torch.randperm(n)[:count]
+
+
+VARIANTS: dict[str, tuple[type[DynamicsEnsemble], dict[str, Any]]] = {
+    f"{rate:g}, {how}": (kind, {"learning_rate": rate})
+    for (how, kind), rate in itertools.product(
+        (("drawn anew", DrawnAnew), ("for good", DynamicsEnsemble)), (3e-4, 1e-3)
+    )
+}
+PENALTIES: dict[str, tuple[type[DynamicsEnsemble], dict[str, Any]]] = {
+    f"penalty {penalty:.3g}": (DynamicsEnsemble, {"log_var_penalty": penalty})
+    for penalty in (DynamicsConfig().log_var_penalty, DynamicsConfig().log_var_penalty / 7)
+}
 
 
 def rows_of(folder: Path) -> tuple[Tensor, RowLayout, Config]:
@@ -94,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "steps", nargs="?", type=int, default=20_000, metavar="STEPS",
         help="rows that are taken (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument("--penalty", action="store_true", help="compare penalties on the bounds")
     parser.add_argument("--update", action="store_true", help="replace the repository's own figure")
     arguments = parser.parse_args(argv)
     folder, steps = arguments.run, arguments.steps
@@ -104,19 +120,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{folder.name}: squared error on the next {INTERVAL} rows, {first} to {steps} rows")
     print(f"{LEGEND:30}{'first':>10}{'second':>10}{'last third':>12}")
     found = {}
-    for (how, kind), rate in itertools.product(
-        (("drawn anew", DrawnAnew), ("for good", DynamicsEnsemble)), (3e-4, 1e-3)
-    ):
+    for name, (kind, changes) in (PENALTIES if arguments.penalty else VARIANTS).items():
         torch.manual_seed(0)
-        settings = dataclasses.replace(
-            config.dynamics, members=MEMBERS, elites=MEMBERS, learning_rate=rate
-        )
+        settings = dataclasses.replace(config.dynamics, members=MEMBERS, elites=MEMBERS, **changes)
         streams = RandomStreams([0], "model_fits", CPU)
         ensemble = kind(layout, settings, "sample", streams)
-        name = f"{rate:g}, {how}"
         found[name] = errors(ensemble, rows, first)
         thirds = [part.mean().item() for part in found[name].tensor_split(3)]
         print(f"{name:30}{thirds[0]:10.3f}{thirds[1]:10.3f}{thirds[2]:12.3f}", flush=True)
+    if arguments.penalty:
+        return
     picture = output / f"model_fits_{config.env}.png"
     draw(found, config.env, first, picture)
     print(f"wrote {picture}")

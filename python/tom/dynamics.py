@@ -257,7 +257,7 @@ class DynamicsEnsemble:
             hidden=config.hidden,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
-            log_var_penalty=self._bounds_penalty,
+            log_var_penalty=config.log_var_penalty,
             precision=self.network.precision,
             fused=self._fused,
         )
@@ -267,16 +267,11 @@ class DynamicsEnsemble:
         low, high = self.network.extra["min_log_var"], self.network.extra["max_log_var"]
         mean, log_var = self.network(x).chunk(2, dim=-1)
         loss, _, _ = weighted_gaussian_nll(mean, log_var, low, high, y, weight=weight)
-        penalty = self._bounds_penalty * (high - low).sum()
+        penalty = self.config.log_var_penalty * (high - low).sum()
         # Adam's weight decay is of the layers alone: what it adds for the bounds is taken away.
         undecayed = -0.5 * self.config.weight_decay * (high.square().sum() + low.square().sum())
         self.optimizer.minimise(loss.sum() + penalty + undecayed)
         return loss.detach().mean(1)
-
-    @property
-    def _bounds_penalty(self) -> float:
-        """Each member's share of the penalty, which stands beside all members' likelihoods."""
-        return self.config.log_var_penalty / self.config.members
 
     def _errors_on_new_rows(self, replays: Replays) -> dict[str, Tensor]:
         """The elites' errors on the rows that were appended after the last fit."""
