@@ -57,7 +57,7 @@ VARIANTS: dict[str, tuple[type[DynamicsEnsemble], dict[str, Any]]] = {
     )
 }
 PENALTIES: dict[str, tuple[type[DynamicsEnsemble], dict[str, Any]]] = {
-    f"penalty {penalty:.3g}": (DynamicsEnsemble, {"log_var_penalty": penalty})
+    f"{penalty:.3g}": (DynamicsEnsemble, {"log_var_penalty": penalty})
     for penalty in (DynamicsConfig().log_var_penalty, DynamicsConfig().log_var_penalty / 7)
 }
 
@@ -118,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows, layout, config = rows_of(folder)
     rows, first = rows[:, :steps], config.exploration_steps
     print(f"{folder.name}: squared error on the next {INTERVAL} rows, {first} to {steps} rows")
-    print(f"{LEGEND:30}{'first':>10}{'second':>10}{'last third':>12}")
+    heading = "penalty on the bounds" if arguments.penalty else LEGEND
+    print(f"{heading:30}{'first':>10}{'second':>10}{'last third':>12}")
     found = {}
     for name, (kind, changes) in (PENALTIES if arguments.penalty else VARIANTS).items():
         torch.manual_seed(0)
