@@ -180,7 +180,7 @@ def test_networks_of_two_types_are_refused_before(called: list[str]) -> None:
         part.flat.grad = gradient
         adam = getattr(sac.steps.__self__, f"_{name}_adam")  # type: ignore[attr-defined]
         adam._moments = {key: t.double() for key, t in adam._moments.items()}
-        with pytest.raises(ValueError, match=r"is Double on cpu; it must be Float on cpu"):
+        with pytest.raises(ValueError, match=rf"{name} is Double on cpu; it must be Float on cpu"):
             sac.run()
     assert not called
 

@@ -134,9 +134,7 @@ std::tuple<Tensor, Tensor> dual_q_steps(const Tensor& inputs, const Tensor& rewa
                                              precision_from(precision));
   const auto steps = [&](int64_t first, int64_t count, const States& group) -> Results {
     if (by_fused) {
-      const auto& segments = states[0].segments;
-      adam_state(group[0], "network",  // raises where the network does not fit
-                 count * std::accumulate(segments.begin(), segments.end(), int64_t{0}));
+      adam_state(group[0], "network", states[0].numbers(count));  // raises where it does not fit
       const auto [delta, start_value] =
           fused_op().call(inputs.narrow(1, first, count), rewards.narrow(1, first, count),
                           go_on.narrow(1, first, count), group[0], hidden, samples, divergence,

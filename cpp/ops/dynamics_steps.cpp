@@ -109,9 +109,7 @@ Tensor dynamics_steps(const Tensor& inputs, const Tensor& targets, const Tensor&
   const bool by_fused = fused && takes_fused(inputs, outputs, hidden, precision_from(precision));
   const auto steps = [&](int64_t first, int64_t count, const States& group) -> Results {
     if (by_fused) {
-      const auto& segments = states[0].segments;
-      adam_state(group[0], "network",  // raises where the network does not fit
-                 count * std::accumulate(segments.begin(), segments.end(), int64_t{0}));
+      adam_state(group[0], "network", states[0].numbers(count));  // raises where it does not fit
       return {fused_op().call(inputs.narrow(1, first, count), targets.narrow(1, first, count),
                               weights.narrow(1, first, count), group[0], hidden, learning_rate,
                               weight_decay, log_var_penalty, precision)};

@@ -193,11 +193,8 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
   check_alike(target, actor, "sac_updates: target");
   check_alike(scale, actor, "sac_updates: scale");
   check_alike(center, actor, "sac_updates: center");
-  for (const TensorList network : {critic, temperature}) {
-    for (const Tensor& t : network.slice(0, std::min<size_t>(1, network.size()))) {
-      check_alike(t, actor, "sac_updates: another network");
-    }
-  }
+  if (!critic.empty()) check_alike(critic[0], actor, "sac_updates: critic");
+  if (!temperature.empty()) check_alike(temperature[0], actor, "sac_updates: temperature");
   const Settings settings{discount, tau, target_entropy, learning_rate};
   const SquashedGaussian gaussian{scale, center, log_std_min, log_std_max};
   const auto actor_sizes = layer_sizes(observations, hidden, 2 * actions);

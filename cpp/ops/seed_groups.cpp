@@ -31,8 +31,7 @@ constexpr int64_t kDefaultBytes = 16 << 20;
 bool is_vector(const Tensor& t) { return t.dim() == 1; }
 
 bool is_whole(const StackedState& state, int64_t seeds) {
-  const int64_t numbers =
-      seeds * std::accumulate(state.segments.begin(), state.segments.end(), int64_t{0});
+  const int64_t numbers = state.numbers(seeds);
   return std::all_of(state.tensors.begin(), state.tensors.end(), [&](const Tensor& t) {
     return takes_float_kernels(t) &&
            (t.dim() == 0 || (is_vector(t) && t.numel() == numbers && t.is_contiguous()));
@@ -116,6 +115,10 @@ Results joined(const std::vector<Results>& parts, int64_t axis) {
 }
 
 }  // namespace
+
+int64_t StackedState::numbers(int64_t seeds) const {
+  return seeds * std::accumulate(segments.begin(), segments.end(), int64_t{0});
+}
 
 std::vector<int64_t> segments_of(int64_t members, at::IntArrayRef sizes, at::IntArrayRef extras) {
   std::vector<int64_t> segments;

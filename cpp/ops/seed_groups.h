@@ -13,6 +13,9 @@ struct StackedState {
   std::vector<at::Tensor> tensors;
   /// The vectors hold [S, n] for each n of these, one behind the other.
   std::vector<int64_t> segments;
+
+  /// How many numbers each of the vectors holds.
+  int64_t numbers(int64_t seeds) const;
 };
 
 /// The segments of S x M networks of these layer sizes, and behind them of further parameters.

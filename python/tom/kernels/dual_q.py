@@ -16,7 +16,7 @@ from tom.kernels.layers import back_to_first, hidden_layers, layers_of
 @triton.jit(do_not_specialize=["seeds"])
 def value_kernel(
     inputs, flat, step, h1, h2, q, seeds,
-    IN: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr,
+    IN: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P2: tl.constexpr,
     R: tl.constexpr, BM: tl.constexpr, CHUNK: tl.constexpr, INPUTS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -73,7 +73,7 @@ def conjugate_slope(delta, factor, QUADRATIC: tl.constexpr):
 def gradient_kernel(
     rewards, go_on, flat, q, h1, h2, g1, g2, g3, delta_out, start_out, seeds, discount,
     start_share, factor,
-    IN: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr,
+    IN: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr,
     B: tl.constexpr, PB: tl.constexpr, PS: tl.constexpr, R: tl.constexpr, SAMPLES: tl.constexpr,
     QUADRATIC: tl.constexpr, RESTART: tl.constexpr, BM: tl.constexpr, CHUNK: tl.constexpr,
     PRECISION: tl.constexpr,

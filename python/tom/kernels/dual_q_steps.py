@@ -48,7 +48,7 @@ def dual_q_steps(
     factor = {"chi2": 1.0, "chi2_bound": 0.5}[divergence]
     dot = products_in(precision)
     shape = {"IN": size, "H1": h1, "H2": h2, "R": rows}
-    by_rows = {**shape, "P1": power(h1), "P2": power(h2), **ROWS, **dot, **ROW_LAUNCH}
+    by_rows = {**shape, **ROWS, **dot, **ROW_LAUNCH}
     objective = {"B": batch, "SAMPLES": samples, "QUADRATIC": quadratic, "RESTART": restart}
     powers = {"PB": power(batch), "PS": power(batch * samples)}
     blocks = cdiv(rows, ROWS["BM"])
@@ -56,12 +56,12 @@ def dual_q_steps(
         for k in range(steps):
             dual_q.value_kernel[(blocks, seeds)](
                 inputs[k], flat, step, hidden_1, hidden_2, q, seeds,
-                **by_rows, INPUTS=min(32, power(size)),
+                **by_rows, P2=power(h2), INPUTS=min(32, power(size)),
             )  # fmt: skip
             dual_q.gradient_kernel[(blocks, seeds)](
                 rewards[k], go_on[k], flat, q, hidden_1, hidden_2, grad_1, grad_2, grad_q,
                 deltas[k], starts[k], seeds, discount, 1 - discount, factor,
-                **by_rows, **objective, **powers,
+                **by_rows, P1=power(h1), **objective, **powers,
             )  # fmt: skip
             train_kernel[(train_programs(size, hidden, 1), seeds)](
                 inputs[k], hidden_1, hidden_2, grad_1, grad_2, grad_q,

@@ -34,8 +34,7 @@ LOG_CONSTANT = tl.constexpr(-2 * math.log(2) - 0.5 * math.log(2 * math.pi))
 def sample_kernel(
     rows, noise, flat, scale, center, actor_step, critic_step, temperature_step,
     h1, h2, action, log_prob, spread, squashed, raw, seeds, low, high,
-    OBS: tl.constexpr, ACT: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr,
-    P2: tl.constexpr,
+    OBS: tl.constexpr, ACT: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P2: tl.constexpr,
     PA: tl.constexpr, B: tl.constexpr, BM: tl.constexpr, CHUNK: tl.constexpr,
     INPUTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -87,8 +86,7 @@ def sample_kernel(
 @triton.jit(do_not_specialize=["seeds"])
 def target_kernel(
     rows, action, target, next_q, seeds,
-    OBS: tl.constexpr, ACT: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr,
-    P2: tl.constexpr,
+    OBS: tl.constexpr, ACT: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P2: tl.constexpr,
     B: tl.constexpr, BM: tl.constexpr, CHUNK: tl.constexpr, INPUTS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -199,7 +197,6 @@ def action_value_kernel(
 def actor_kernel(
     flat, q, slope, log_alpha, scale, spread, squashed, raw, h1, h2, g1, g2, g3, seeds, low, high,
     OBS: tl.constexpr, ACT: tl.constexpr, H1: tl.constexpr, H2: tl.constexpr, P1: tl.constexpr,
-    P2: tl.constexpr,
     PA: tl.constexpr, POUT: tl.constexpr, B: tl.constexpr, BM: tl.constexpr, CHUNK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip

@@ -49,8 +49,15 @@ def sac_updates(
     (h1, h2), inputs = hidden, observations + actions
     dot = products_in(precision)
     sizes = {"OBS": observations, "ACT": actions, "H1": h1, "H2": h2, "B": batch}
-    powers = {"P1": power(h1), "P2": power(h2)}
-    forward = {**sizes, **powers, **ROWS, **dot, **ROW_LAUNCH, "INPUTS": min(32, power(inputs))}
+    back = {"P1": power(h1)}
+    forward = {
+        **sizes,
+        "P2": power(h2),
+        **ROWS,
+        **dot,
+        **ROW_LAUNCH,
+        "INPUTS": min(32, power(inputs)),
+    }
     training = {"H1": h1, "H2": h2, "B": batch, "W": width, **TILES, **dot, **TILE_LAUNCH}
     of_actions = {"PA": power(actions)}
     outputs = power(2 * actions)
@@ -89,7 +96,7 @@ def sac_updates(
             sac.critic_kernel[(half, 2 * seeds)](
                 step_rows, critic[0], next_q, log_prob, log_alpha,
                 critic_h1, critic_h2, critic_g1, critic_g2, critic_g3, error, seeds, discount,
-                **forward,
+                **forward, **back,
             )  # fmt: skip
             train_kernel[(train_programs(inputs, hidden, 1), 2 * seeds)](
                 step_rows, critic_h1, critic_h2, critic_g1, critic_g2, critic_g3,
@@ -99,12 +106,12 @@ def sac_updates(
             )  # fmt: skip
             sac.action_value_kernel[(half, 2 * seeds)](
                 step_rows, action, critic[0], critic_h1, critic_h2, critic_g1, q, slope, seeds,
-                **forward, **of_actions,
+                **forward, **back, **of_actions,
             )  # fmt: skip
             sac.actor_kernel[(half, seeds)](
                 actor[0], q, slope, log_alpha, scale, spread, squashed, raw,
                 actor_h1, actor_h2, actor_g1, actor_g2, actor_g3, seeds, log_std_min, log_std_max,
-                **sizes, **powers, **of_actions, **way_back,
+                **sizes, **back, **of_actions, **way_back,
             )  # fmt: skip
             train_kernel[(train_programs(observations, hidden, 2 * actions), seeds)](
                 step_rows, actor_h1, actor_h2, actor_g1, actor_g2, actor_g3,
