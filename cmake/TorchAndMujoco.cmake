@@ -1,4 +1,5 @@
-# Imported targets tom::torch and tom::mujoco for the libraries inside the installed Python wheels.
+# Imported targets tom::torch and tom::mujoco for the libraries inside the installed Python wheels,
+# and tom::cxx_runtime for the C++ library that they are loaded with.
 #
 # torch's own find_package(Torch) is not used on purpose: with a CUDA build of torch it demands the
 # CUDA toolkit, which nothing here needs (the operators reach CUDA through ATen's dispatcher), so an
@@ -37,6 +38,20 @@ target_include_directories(tom_torch SYSTEM INTERFACE
   "${TOM_TORCH_DIR}/include" "${TOM_TORCH_DIR}/include/torch/csrc/api/include")
 target_link_libraries(tom_torch INTERFACE
   "${TOM_TORCH_DIR}/lib/libtorch_cpu.so" "${TOM_TORCH_DIR}/lib/libc10.so")
+
+# The compiler may bring the C++ library along instead, because LDFLAGS says -static-libstdc++ or it
+# has no other. Of two in one process each has streams and locales of its own: a number written into
+# an error message then cuts it off, or crashes.
+execute_process(
+  COMMAND "${Python_EXECUTABLE}" -c "
+import ctypes
+ctypes.CDLL('${TOM_TORCH_DIR}/lib/libc10.so')
+with open('/proc/self/maps') as maps:
+    print(next(line.split(maxsplit=5)[5].strip() for line in maps if 'libstdc++.so' in line))"
+  OUTPUT_VARIABLE TOM_CXX_RUNTIME OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+add_library(tom_cxx_runtime INTERFACE)
+add_library(tom::cxx_runtime ALIAS tom_cxx_runtime)
+target_link_libraries(tom_cxx_runtime INTERFACE "${TOM_CXX_RUNTIME}")
 
 tom_only_file("${TOM_MUJOCO_DIR}/libmujoco.so.*" TOM_MUJOCO_LIBRARY)
 add_library(tom_mujoco INTERFACE)

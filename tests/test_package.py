@@ -48,6 +48,13 @@ def test_the_build_says_which_instructions_it_has() -> None:
     check_processor(_build_info.INSTRUCTION_SETS)
 
 
+@pytest.mark.parametrize("pattern", ["_native.*.so", "libtom_ops.so"])
+def test_the_native_parts_share_torchs_c_plus_plus_library(pattern: str) -> None:
+    """A copy of their own, for which LDFLAGS may ask, cuts numbers off error messages."""
+    (library,) = Path(_build_info.__file__).parent.glob(pattern)
+    assert b"\0libstdc++.so.6\0" in library.read_bytes()
+
+
 def _cmake(*arguments: str | Path) -> str:
     """What it says before it refuses, in one line."""
     done = subprocess.run(
