@@ -17,6 +17,7 @@ from tom.discriminator import Discriminator
 from tom.divergences import DIVERGENCES
 from tom.dual_q import DualQ
 from tom.dynamics import DynamicsEnsemble
+from tom.kernels import launch
 from tom.networks import Adam
 from tom.rows import RowLayout
 from tom.sac import SAC
@@ -131,6 +132,13 @@ def note_fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         module = importlib.import_module(f"tom.kernels.{name}")
         monkeypatch.setattr(module, name, note(name, getattr(module, name)))
     return called
+
+
+def take_larger_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have fused kernels of all kinds take their rows as an ensemble's do for many seeds."""
+    for name, value in launch.MANY_ROWS.items():
+        monkeypatch.setitem(launch.ROWS, name, value)
+    monkeypatch.setattr(launch, "multiprocessors", lambda device: 0)
 
 
 @contextmanager

@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -27,7 +25,9 @@ from step_cases import (
     SEEDS,
     Case,
     make_case,
+    map_tensors,
     note_fused_calls,
+    take_larger_blocks,
 )
 from tom import kernels, metrics
 from tom.config import Config
@@ -91,8 +91,13 @@ def test_steps_on_the_gpu_equal_those_on_the_processor(kind: str, dtype: torch.d
     _assert_near(on_gpu.run(), make_case(kind).run(), TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("larger_blocks", [False, True])
 @pytest.mark.parametrize("kind", FUSED)
-def test_fused_kernels_take_the_same_steps(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fused_kernels_take_the_same_steps(
+    kind: str, larger_blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if larger_blocks:
+        take_larger_blocks(monkeypatch)
     called = note_fused_calls(monkeypatch)
     found, expected = make_case(kind, "cuda"), make_case(kind)
     returned, wanted = found.steps(*found.inputs), expected.steps(*expected.inputs)
@@ -101,29 +106,15 @@ def test_fused_kernels_take_the_same_steps(kind: str, monkeypatch: pytest.Monkey
     _assert_near(found.results, expected.results, TOLERANCE[torch.float32])
 
 
-TWO_DEVICES = """
-import sys, torch, tom.ops
-x, weights = torch.zeros(1, 1, 5, 3), [torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 4, 2)]
-biases = [torch.zeros(1, 1, 4), torch.zeros(1, 1, 2)]
-out, saved = torch.ops.tom.stacked_mlp_forward(x, weights, biases, "silu", True)
-given = {"grad_out": [out], "x": [x], "weights": weights, "saved": saved}
-given[sys.argv[1]] = [t.cuda() for t in given[sys.argv[1]]]
-(grad_out,), (x,), weights, saved = given.values()
-try:
-    torch.ops.tom.stacked_mlp_backward(grad_out, x, weights, saved, "silu", True, True)
-except ValueError as error:
-    print(error)
-"""
-
-
 @pytest.mark.parametrize("moved", ["grad_out", "weights", "saved"])
 def test_a_way_back_on_two_devices_is_refused(moved: str) -> None:
-    """In a process of its own, which a kernel that reads the other device's memory would end."""
-    command = [sys.executable, "-c", TWO_DEVICES, moved]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert moved in done.stdout
-    assert "is Float on cuda:0; it must be Float on cpu" in done.stdout
+    x, weights = torch.zeros(1, 1, 5, 3), [torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 4, 2)]
+    biases = [torch.zeros(1, 1, 4), torch.zeros(1, 1, 2)]
+    out, saved = torch.ops.tom.stacked_mlp_forward(x, weights, biases, "silu", True)
+    given = {"grad_out": out, "x": x, "weights": weights, "saved": saved}
+    given[moved] = map_tensors(lambda t: t.to(CUDA), given[moved])
+    with pytest.raises(ValueError, match=rf"{moved}.* is Float on cuda:0; it must be Float on cpu"):
+        torch.ops.tom.stacked_mlp_backward(*given.values(), "silu", True, True)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "even dynamics"])

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from step_cases import FUSED, Case, make_case, note_fused_calls
+from step_cases import FUSED, Case, make_case, note_fused_calls, take_larger_blocks
 from tom import kernels
 from tom.config import DualQConfig, DynamicsConfig, SACConfig
 from tom.divergences import DIVERGENCES
@@ -58,8 +58,13 @@ def compare(found: Case, expected: Case, called: list[str]) -> None:
     assert_near(found.results, expected.results)
 
 
+@pytest.mark.parametrize("larger_blocks", [False, True])
 @pytest.mark.parametrize("kind", FUSED)
-def test_the_same_steps(kind: str, called: list[str]) -> None:
+def test_the_same_steps(
+    kind: str, larger_blocks: bool, called: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if larger_blocks:
+        take_larger_blocks(monkeypatch)
     compare(make_case(kind, count=COUNT), make_case(kind, count=COUNT, fused=False), called)
 
 
@@ -265,12 +270,10 @@ def test_other_errors_are_not_blamed_on_triton(
         make_case("sac", count=1).run()
 
 
-def test_where_an_ensemble_is_faster_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_networks_take_larger_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "multiprocessors", lambda device: 132)
     cuda = torch.device("cuda")
-    assert [launch.crowded(7 * seeds, 256, "fp32", cuda) for seeds in (1, 4, 5)] == [0, 0, 1]
-    assert not launch.crowded(7 * 16, 256, "tf32", cuda)
-    assert not launch.crowded(7 * 16, 256, "fp32", CPU)
-    assert launch.row_launch(112, cuda)["num_warps"] == 8
-    assert launch.row_launch(133, cuda)["num_warps"] == 4
-    assert launch.row_launch(1, CPU)["num_warps"] == 4
+    one, two = (launch.ensemble_rows(7 * seeds, 256, cuda) for seeds in (1, 2))
+    assert one == {**launch.ROWS, "num_warps": 8}
+    assert two == launch.MANY_ROWS
+    assert launch.ensemble_rows(7 * 16, 256, CPU) == launch.ROWS

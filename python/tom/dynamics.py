@@ -17,7 +17,6 @@ from tom.batching import in_chunks, take
 from tom.config import DynamicsConfig
 from tom.graphs import StepGraphs
 from tom.holdout import held_out_slots
-from tom.kernels.launch import crowded
 from tom.names import Precision
 from tom.native_steps import dynamics_steps
 from tom.networks import Adam, StackedMLP
@@ -82,11 +81,7 @@ class DynamicsEnsemble:
         self.optimizer = Adam(self.network, config.learning_rate, weight_decay=config.weight_decay)
         seeds, device = self.network.seeds, streams.device
         self._graphs = StepGraphs(self.optimizer.trained, device, enabled=cuda_graphs)
-        self._fused = (
-            fused_kernels
-            and kernels.unavailable(device) is None
-            and not crowded(seeds * config.members, config.batch_size, precision, device)
-        )
+        self._fused = fused_kernels and kernels.unavailable(device) is None
         self._input_mean = torch.zeros(seeds, 1, inputs, device=device)
         self._input_std = torch.ones(seeds, 1, inputs, device=device)
         self._target_mean = torch.zeros(seeds, 1, outputs, device=device)

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from tom.kernels import dual_q
 from tom.kernels.launch import (
-    ROW_LAUNCH,
     ROWS,
-    TILE_LAUNCH,
     TILES,
     cdiv,
     power,
@@ -48,7 +46,7 @@ def dual_q_steps(
     factor = {"chi2": 1.0, "chi2_bound": 0.5}[divergence]
     dot = products_in(precision)
     shape = {"IN": size, "H1": h1, "H2": h2, "R": rows}
-    by_rows = {**shape, **ROWS, **dot, **ROW_LAUNCH}
+    by_rows = {**shape, **ROWS, **dot}
     objective = {"B": batch, "SAMPLES": samples, "QUADRATIC": quadratic, "RESTART": restart}
     powers = {"PB": power(batch), "PS": power(batch * samples)}
     blocks = cdiv(rows, ROWS["BM"])
@@ -56,7 +54,7 @@ def dual_q_steps(
         for k in range(steps):
             dual_q.value_kernel[(blocks, seeds)](
                 inputs[k], flat, step, hidden_1, hidden_2, q, seeds,
-                **by_rows, P2=power(h2), INPUTS=min(32, power(size)),
+                **by_rows, P2=power(h2), INPUTS=min(ROWS["CHUNK"], power(size)),
             )  # fmt: skip
             dual_q.gradient_kernel[(blocks, seeds)](
                 rewards[k], go_on[k], flat, q, hidden_1, hidden_2, grad_1, grad_2, grad_q,
@@ -66,7 +64,7 @@ def dual_q_steps(
             train_kernel[(train_programs(size, hidden, 1), seeds)](
                 inputs[k], hidden_1, hidden_2, grad_1, grad_2, grad_q,
                 flat, exp_avg, exp_avg_sq, step, flat, learning_rate, 0.0, 2 * l2, seeds,
-                **shape, **TILES, **dot, **TILE_LAUNCH,
+                **shape, **TILES, **dot,
                 MEMBERS=1, W=size, OUT=1, B=rows, FOLLOW=False,
             )  # fmt: skip
     return deltas, starts

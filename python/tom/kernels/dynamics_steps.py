@@ -9,16 +9,13 @@ from torch import Tensor
 
 from tom.kernels import dynamics
 from tom.kernels.launch import (
-    ROWS,
-    TILE_LAUNCH,
-    TILES,
+    ENSEMBLE_TILES,
     cdiv,
+    ensemble_rows,
     hidden_tiles,
     outer_tiles,
     power,
     products_in,
-    row_launch,
-    row_programs,
 )
 
 
@@ -40,7 +37,8 @@ def dynamics_steps(
     flat, _, exp_avg, exp_avg_sq, step = network
     z, h, g = inputs.new_empty(3, layers, stacks, width, batch)
     g_out = inputs.new_empty(stacks, 2 * outputs, batch)
-    blocks = cdiv(batch, ROWS["BM"])
+    by_rows = ensemble_rows(stacks, batch, inputs.device)
+    blocks = cdiv(batch, by_rows["BM"])
     sums = inputs.new_empty(stacks, blocks, 1 + 2 * outputs)
     losses = inputs.new_empty(steps, stacks)
     tiles = (layers - 1) * hidden_tiles(width, width)
@@ -48,17 +46,16 @@ def dynamics_steps(
     tiles += 1  # the bounds of the log-variance
     shape = {"IN": size, "D": outputs, "L": layers, "H": width, "PD": power(outputs), "B": batch}
     dot = products_in(precision)
-    wide = {"PH": power(width), "INPUTS": min(32, power(size))}
-    launch = row_launch(row_programs(stacks, batch), inputs.device)
+    wide = {"PH": power(width), "INPUTS": min(by_rows["CHUNK"], power(size))}
     with torch.cuda.device_of(inputs):  # Triton launches on the current device
         for k in range(steps):
             dynamics.rows_kernel[(blocks, stacks)](
                 inputs[k], targets[k], weights[k], flat, step, z, h, g, g_out, sums, stacks,
-                **shape, **wide, **ROWS, **dot, **launch,
+                **shape, **wide, **by_rows, **dot,
             )  # fmt: skip
             dynamics.train_kernel[(tiles, stacks)](
                 inputs[k], h, g, g_out, sums, flat, exp_avg, exp_avg_sq, step, losses[k],
                 learning_rate, weight_decay, log_var_penalty, stacks,
-                **shape, **TILES, **dot, **TILE_LAUNCH, BLOCKS=blocks, PB=power(blocks),
+                **shape, **ENSEMBLE_TILES, **dot, BLOCKS=blocks, PB=power(blocks),
             )  # fmt: skip
     return losses.view(steps, seeds, members).mean(2).mean(0)

@@ -6,18 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-# The fastest of those tried on an H200, for one seed and for eight: rows that a program takes, and
-# columns of a hidden layer that it takes at a time; the tile of a gradient, and rows at a time.
-ROWS = {"BM": 16, "CHUNK": 32}
+# The fastest of those tried on an H100 and an H200. A program takes BM rows, and CHUNK columns of a
+# hidden layer at a time; or a tile TK by TN of a gradient, and TB rows at a time.
 LAUNCH = {"num_warps": 4, "enable_fp_fusion": True}
-ROW_LAUNCH = {**LAUNCH, "num_stages": 3}
-TILES = {"TK": 64, "TN": 32, "TB": 64}
-TILE_LAUNCH = {**LAUNCH, "num_stages": 2}
-
-# Programs per multiprocessor from which on products by cuBLAS, which reads a network's weights less
-# often, are faster than the ensemble's float32 ones: on an H200 four seeds are faster and eight are
-# slower. In TF32 eight seeds take about as long both ways.
-CROWD = 4
+ROWS = {"BM": 16, "CHUNK": 32, **LAUNCH, "num_stages": 3}
+MANY_ROWS = {"BM": 32, "CHUNK": 16, **LAUNCH, "num_stages": 4}
+TILES = {"TK": 64, "TN": 32, "TB": 64, **LAUNCH, "num_stages": 2}
+ENSEMBLE_TILES = {**TILES, "TB": 32, "num_stages": 3}
 
 
 def power(n: int) -> int:
@@ -51,26 +46,19 @@ def train_programs(inputs: int, hidden: Sequence[int], outputs: int) -> int:
     return hidden_tiles(first, last) + outer_tiles(inputs, first, last, outputs)
 
 
-def row_programs(networks: int, batch: int) -> int:
-    """Programs that take a batch of each network through its layers."""
-    return networks * cdiv(batch, ROWS["BM"])
+def ensemble_rows(networks: int, batch: int, device: torch.device) -> dict[str, int]:
+    """How programs take a batch of each network through an ensemble's layers.
 
-
-def row_launch(programs: int, device: torch.device) -> dict[str, int]:
-    """For long programs: with at most one per multiprocessor, twice the warps are faster."""
-    launch = dict(ROW_LAUNCH)
-    if device.type == "cuda" and programs <= multiprocessors(device):
-        launch["num_warps"] *= 2
-    return launch
+    Where they are more than the multiprocessors, these wait for the weights, which larger blocks of
+    rows read less often. Where each has a multiprocessor to itself, twice the warps are faster.
+    """
+    if device.type != "cuda":
+        return ROWS
+    if networks * cdiv(batch, ROWS["BM"]) > multiprocessors(device):
+        return MANY_ROWS
+    return {**ROWS, "num_warps": 2 * LAUNCH["num_warps"]}
 
 
 def multiprocessors(device: torch.device) -> int:
     """Of a GPU."""
     return torch.cuda.get_device_properties(device).multi_processor_count
-
-
-def crowded(networks: int, batch: int, precision: str, device: torch.device) -> bool:
-    """Whether an ensemble's steps are faster in torch's operations than by these kernels."""
-    if device.type != "cuda" or precision != "fp32":
-        return False
-    return row_programs(networks, batch) > CROWD * multiprocessors(device)

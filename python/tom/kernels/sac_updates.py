@@ -10,9 +10,7 @@ from torch import Tensor
 from tom.kernels import sac
 from tom.kernels.launch import (
     LAUNCH,
-    ROW_LAUNCH,
     ROWS,
-    TILE_LAUNCH,
     TILES,
     cdiv,
     power,
@@ -55,13 +53,12 @@ def sac_updates(
         "P2": power(h2),
         **ROWS,
         **dot,
-        **ROW_LAUNCH,
-        "INPUTS": min(32, power(inputs)),
+        "INPUTS": min(ROWS["CHUNK"], power(inputs)),
     }
-    training = {"H1": h1, "H2": h2, "B": batch, "W": width, **TILES, **dot, **TILE_LAUNCH}
+    training = {"H1": h1, "H2": h2, "B": batch, "W": width, **TILES, **dot}
     of_actions = {"PA": power(actions)}
     outputs = power(2 * actions)
-    way_back = {"POUT": outputs, **ROWS, **dot, **ROW_LAUNCH}
+    way_back = {"POUT": outputs, **ROWS, **dot}
     if outputs > 64:  # with more stages a small GPU's shared memory does not hold it
         way_back["num_stages"] = 2
 
