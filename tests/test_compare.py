@@ -187,6 +187,7 @@ def test_runs_that_do_not_fit_are_refused(capsys: pytest.CaptureFixture[str]) ->
     refused(capsys, ["a", "later"], "TOM, whose seeds were evaluated at no common step")
     refused(capsys, ["a", "early"], "given early, which has no evaluation yet", "allowed is")
     refused(capsys, ["a", "gone"], "given gone, which holds no run", "allowed is a run folder")
+    refused(capsys, ["~nobody-of-this-name/a"], "home folder is not known", "allowed is a folder")
     refused(capsys, ["=a"], "given =a", "allowed are FOLDER and LABEL=FOLDER")
     refused(capsys, ["_x=a"], "given _x=a", "underscore")
     refused(capsys, [f"{i}=a" for i in range(8)], "given 8 labels, allowed are at most 7")

@@ -109,7 +109,7 @@ def test_walk_and_types_name_the_same_leaves() -> None:
         ({"rollout.growth_end": 20_000}, "rollout.growth_end: given 20000, allowed is more than"),
         ({"replay.capacity": 10}, "replay.capacity: given 10, allowed is at least discriminator"),
         ({"steps": 5000}, "steps: given 5000, allowed is more than exploration_steps = 5000"),
-        ({"algorithm": "mbpo", "replay.capacity": 1}, "replay.capacity: given 1, allowed is at"),
+        ({"algorithm": "mbpo", "replay.capacity": 2}, "replay.capacity: given 2, allowed is at"),
         (
             {"weights.decay": 1.0},
             "weights.decay: given 1.0, allowed is a number of at least 0 and below 1",
@@ -134,7 +134,7 @@ def test_whole_numbers_pass_where_numbers_are_allowed() -> None:
 
 
 def test_pairs_that_mean_nothing_to_an_algorithm_need_not_fit() -> None:
-    for algorithm, capacity in (("sac", 1), ("mbpo", 2), ("pmac", 2)):
+    for algorithm, capacity in (("sac", 1), ("mbpo", 3), ("pmac", 3)):
         validate(override(Config(), {"algorithm": algorithm, "replay.capacity": capacity}))
         validate(override(Config(), {"algorithm": algorithm, "discount": 1.0}))
 

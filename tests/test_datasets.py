@@ -120,8 +120,12 @@ def test_run_folder_gives_its_replay_oldest_first(tmp_path: Path) -> None:
     run.close()
 
 
-def _wrong_flags(arrays: dict[str, np.ndarray]) -> None:
+def _wrong_timeouts(arrays: dict[str, np.ndarray]) -> None:
     arrays["timeouts"] = arrays["timeouts"][:5]
+
+
+def _wrong_terminals(arrays: dict[str, np.ndarray]) -> None:
+    arrays["terminals"] = arrays.pop("timeouts")[:5]
 
 
 def _not_finite(arrays: dict[str, np.ndarray]) -> None:
@@ -135,7 +139,8 @@ def _not_finite(arrays: dict[str, np.ndarray]) -> None:
         (lambda a: a.update(actions=np.zeros((12, 3))), ["actions", "[12, 3]", "[12, 1]"]),
         (lambda a: a.update(rewards=np.zeros(5)), ["shape"]),
         (lambda a: a.update({k: v[:0] for k, v in a.items()}), ["no transition"]),
-        (_wrong_flags, ["timeouts", "[5]", "[12]"]),
+        (_wrong_timeouts, ["timeouts", "[5]", "[12]"]),
+        (_wrong_terminals, ["terminals", "[5]", "[12]"]),
         (_not_finite, ["transition 7 is not finite"]),
     ],
 )
@@ -156,6 +161,8 @@ def test_other_files_and_folders_are_refused(tmp_path: Path) -> None:
         load_dataset("random_half", str(tmp_path / "notes.hdf5"), LAYOUT)
     with pytest.raises(ConfigError, match="holds no run"):
         load_dataset("random_half", str(tmp_path), LAYOUT)
+    with pytest.raises(ConfigError, match="home folder is not known, allowed is an HDF5 file"):
+        load_dataset("random_half", "~nobody-of-this-name/x.hdf5", LAYOUT)
     with pytest.raises(ConfigError, match="no file, no run folder and no Minari dataset"):
         load_dataset("random_half", str(tmp_path / "gone.hdf5"), LAYOUT)
 

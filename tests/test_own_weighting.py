@@ -106,6 +106,7 @@ def test_what_cannot_be_a_weighting_is_refused(
         ("(w[0], {})", "returned weights [200]; allowed are a tensor [1, 200]"),
         ("([1.0], {})", "returned weights of type list; allowed are a tensor"),
         ("(w > 0, {})", "returned weights of bool; allowed are weights of float32 or float64"),
+        ("(w.half(), {})", "returned weights of float16; allowed are weights of float32 or"),
         ("(w, None)", "returned metrics of type NoneType; allowed are dictionaries"),
         ("(w, {'step': w[:, 0]})", "returned a metric 'step'; allowed are names such as"),
         ("(w, {'tom/kept': 1.0})", "returned tom/kept of type float; allowed are a tensor [1]"),

@@ -328,12 +328,12 @@ def test_operators_take_no_instruction_that_the_processor_lacks() -> None:
 
 def lacks_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
 
 
 def test_devices_that_have_it_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     for device in (CPU, CUDA):
         check_precision("bf16", device)
     check_precision("tf32", CUDA)
@@ -353,7 +353,7 @@ def test_devices_that_lack_it_are_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_torch_is_told_whether_tf32_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     before = torch.backends.cuda.matmul.allow_tf32
     try:
         use_precision("tf32", CUDA)

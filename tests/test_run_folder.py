@@ -34,6 +34,8 @@ def test_new_folder_holds_the_configuration(tmp_path: Path) -> None:
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert RunFolder.open(Config(run_dir="~/run")).path == tmp_path / "run"
+    with pytest.raises(ConfigError, match="run_dir: given ~nobody-of-this-name/run, whose home"):
+        RunFolder.open(Config(run_dir="~nobody-of-this-name/run"))
 
 
 def test_no_name_is_refused() -> None:

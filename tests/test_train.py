@@ -45,6 +45,13 @@ def _rows(folder: Path) -> list[dict[str, str]]:
     ]
 
 
+def test_an_iteration_has_its_row_whenever_the_exploration_ends(tmp_path: Path) -> None:
+    arguments = ["--exploration-steps", "210", "--updates-per-step", "0", "--algorithm", "mbpo"]
+    rows = _rows(_run(tmp_path / "run", *arguments, steps=350))
+    fitted = [int(row["step"]) for row in rows if row.get("model/holdout_nll")]
+    assert fitted == [210, 310]
+
+
 @pytest.mark.parametrize("algorithm", ["tom", "mbpo", "pmac"])
 def test_algorithm_runs_and_its_metrics_are_finite(algorithm: str, tmp_path: Path) -> None:
     folder = _run(tmp_path / "run", "--algorithm", algorithm, "--seeds", "2")
@@ -366,6 +373,7 @@ def test_a_run_without_a_time_limit_says_where_its_evaluation_is_cut(
         (["--env", "no_such:My/Point-v0"], ["env", "finds no module 'no_such'"]),
         (["--env", "CartPole-v1"], ["env", "CartPole-v1", "Discrete", "Box"]),
         (["--env-args", "xml_file=gone.xml"], ["env_args: given xml_file=gone.xml", "does not"]),
+        (["--env-args", "max_episode_steps=1.5"], ["env_args: max_episode_steps is 1.5, but"]),
         (["--env", "Pendulum-v1"], ["termination", "Pendulum-v1", "--termination none"]),
         (["--env", "hopper", "--termination", "no_such:rule"], ["finds no module 'no_such'"]),
         (["--env", "hopper", "--termination", "math:rule"], ["math has no function 'rule'"]),

@@ -18,6 +18,7 @@ from tom.saved_run import SavedRun, find_run, load_policy
 from tom.streams import RandomStreams
 from tom.task_env import action_bounds, layout_of, make_env
 from tom.tasks import find_task
+from tom.user_path import user_path
 
 
 class Agent:
@@ -102,6 +103,5 @@ def load_agent(
     """
     check_device(str(device))
     given = f"run_dir: given {run_dir}"
-    return Agent(
-        find_run(Path(run_dir).expanduser(), given, seed=seed), given, torch.device(device)
-    )
+    path = user_path(run_dir, given)
+    return Agent(find_run(path, given, seed=seed), given, torch.device(device))

@@ -24,6 +24,7 @@ from tom.one_line import endings, refusals
 from tom.one_line_parser import OneLineParser
 from tom.returns import Curve, RunReturns, on_common_steps, read_returns
 from tom.settings import ConfigError, among, override
+from tom.user_path import user_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -238,7 +239,8 @@ def plot_comparison(path: Path, groups: Sequence[Group]) -> Path:
 
 def _split(argument: str) -> tuple[str, Path]:
     """Label, empty if none is given, and folder; a folder's own name may have an equals sign."""
-    path = Path(argument).expanduser()
+    given = f"runs: given {argument}"
+    path = user_path(argument, given)
     if "=" not in argument or path.exists():
         return "", path
     label, _, folder = argument.partition("=")
@@ -246,10 +248,10 @@ def _split(argument: str) -> tuple[str, Path]:
     # matplotlib leaves labels that begin with an underscore out of its legends.
     if not label or label.startswith("_"):
         raise ConfigError(
-            f"runs: given {argument}, allowed are FOLDER and LABEL=FOLDER with a label that is not "
+            f"{given}, allowed are FOLDER and LABEL=FOLDER with a label that is not "
             f"empty and does not begin with an underscore"
         )
-    return label, Path(folder).expanduser()
+    return label, user_path(folder, given)
 
 
 def _pool(label: str, runs: Sequence[RunReturns]) -> Group:

@@ -382,9 +382,9 @@ class Config(Settings):
                 f"steps: given {self.steps}, allowed is more than exploration_steps = "
                 f"{self.exploration_steps}, whose actions are random"
             )
-        if self.model_based and self.replay.capacity < 2:
+        if self.model_based and self.replay.capacity < 3:
             raise ConfigError(
-                f"replay.capacity: given {self.replay.capacity}, allowed is at least 2 with a "
+                f"replay.capacity: given {self.replay.capacity}, allowed is at least 3 with a "
                 f"model, whose error is measured on rows of their own"
             )
         if self.algorithm == "tom":

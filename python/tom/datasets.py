@@ -18,6 +18,7 @@ from tom.rows import RowLayout
 from tom.saved_run import find_run
 from tom.settings import ConfigError
 from tom.tasks import Task
+from tom.user_path import user_path
 
 Array = npt.NDArray[Any]
 
@@ -78,8 +79,8 @@ def load_dataset(name: str, source: str, layout: RowLayout, task: Task | None = 
     Raises:
         ConfigError: it cannot be found or read, lacks a part, or is of another task.
     """
-    path = Path(source).expanduser()
     given = f"{name}: given {source}"
+    path = user_path(source, given, "an HDF5 file, a run folder or a Minari dataset")
     if path.is_dir():
         dataset = _read_run(path, given, task)
     elif path.is_file():
@@ -142,13 +143,15 @@ def _read_hdf5(path: Path, layout: RowLayout, given: str) -> Dataset:
     for part in ("rewards", "terminals"):
         parts[part] = parts[part].reshape(-1)
     n = len(parts["rewards"])
-    over = parts["terminals"].astype(bool)
-    if timeouts is not None:
-        if len(timeouts) != n:
+    over = np.zeros(n, bool)
+    for part, flags in (("terminals", parts["terminals"]), ("timeouts", timeouts)):
+        if flags is None:
+            continue
+        if len(flags) != n:
             raise ConfigError(
-                f"{given}, whose timeouts have the shape {[len(timeouts)]}, allowed is {[n]}"
+                f"{given}, whose {part} have the shape {[len(flags)]}, allowed is {[n]}"
             )
-        over = over | timeouts.astype(bool)
+        over |= flags.astype(bool)
     first = np.ones(n, bool)
     first[1:] = over[: n - 1]
     return _join(parts, first, layout, given)

@@ -136,9 +136,11 @@ class CudaRecorder:
         with torch.cuda.device(self._device):
             current = torch.cuda.current_stream()
             self._stream.wait_stream(current)
-            with torch.cuda.stream(self._stream):
-                run()
-            current.wait_stream(self._stream)
+            try:
+                with torch.cuda.stream(self._stream):
+                    run()
+            finally:  # what follows may undo what was queued
+                current.wait_stream(self._stream)
 
     def capture(self, run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
         """Its replay, on whatever stream is then current, and its result."""

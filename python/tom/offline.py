@@ -37,6 +37,7 @@ from tom.tensor_file import write_tensors
 from tom.train import finish_run, open_run
 from tom.training_error import writing
 from tom.user_code import see_current_folder
+from tom.user_path import user_path
 
 PROGRAM = "python -m tom.offline"
 DESCRIPTION = f"""\
@@ -145,8 +146,9 @@ def _saved_policy(config: OfflineConfig, task: OfflineTask) -> Policy | None:
     """The policy that --policy names, or that comes with a run folder as the replay half."""
     if config.policy:
         return task.load_actor("policy", config.policy)
-    if config.replay_half and Path(config.replay_half).expanduser().is_dir():
-        return task.load_actor("replay_half", config.replay_half)
+    half = config.replay_half
+    if half and user_path(half, f"replay_half: given {half}").is_dir():
+        return task.load_actor("replay_half", half)
     return None
 
 

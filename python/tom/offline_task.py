@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -17,6 +15,7 @@ from tom.saved_run import find_run, load_policy
 from tom.streams import RandomStreams
 from tom.task_env import action_bounds, layout_of, make_env
 from tom.tasks import find_task
+from tom.user_path import user_path
 
 
 class OfflineTask:
@@ -74,8 +73,8 @@ class OfflineTask:
         Raises:
             ConfigError: no such run, or one of another task.
         """
-        path, given = Path(source).expanduser(), f"{name}: given {source}"
-        run, bounds = find_run(path, given, self.task), (self._low, self._high)
+        given, bounds = f"{name}: given {source}", (self._low, self._high)
+        run = find_run(user_path(source, given), given, self.task)
         return load_policy(run, given, self.layout, *bounds, self._streams()).act
 
     def clone(self, rows: Tensor) -> Policy:

@@ -74,7 +74,7 @@ class OwnWeighting:
         seeds, shape = replays.seeds, (replays.seeds, len(replays))
         if not isinstance(weights, Tensor) or weights.shape != shape:
             raise self._error(f"returned weights {_text(weights)}", f"a tensor {list(shape)}")
-        if not weights.is_floating_point():
+        if weights.dtype not in (torch.float32, torch.float64):
             kind = str(weights.dtype).removeprefix("torch.")
             raise self._error(f"returned weights of {kind}", "weights of float32 or float64")
         if not (weights.isfinite() & (weights >= 0)).all() or not (weights > 0).any(1).all():
@@ -89,7 +89,7 @@ class OwnWeighting:
                 raise self._error(f"returned a metric {name!r}", "names such as 'tom/kept'")
             if not isinstance(value, Tensor) or value.shape != (seeds,):
                 raise self._error(f"returned {name} {_text(value)}", f"a tensor [{seeds}]")
-        return weights.detach(), dict(metrics)
+        return weights.detach().to(replays.device), dict(metrics)
 
     def state_dict(self) -> State:
         """The user's; raises TrainingError if it could not be split into one of each seed."""

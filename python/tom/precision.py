@@ -23,7 +23,7 @@ def check_precision(precision: Precision, device: torch.device) -> None:
     if precision == "fp32":
         return
     if device.type == "cuda":
-        if not torch.cuda.is_bf16_supported(including_emulation=False):  # both came with Ampere
+        if torch.cuda.get_device_capability(device) < (8, 0):  # both came with Ampere
             kind = {"bf16": "bfloat16", "tf32": "TF32"}[precision]
             raise ConfigError(
                 f"precision: given {precision!r}, allowed is fp32 on this GPU, which cannot "

@@ -25,6 +25,7 @@ from tom.settings import (
     validate,
     walk,
 )
+from tom.user_path import user_path
 
 ALLOWED_RUN = "allowed is a run folder of tom.train or tom.offline"
 
@@ -67,8 +68,8 @@ class RunFolder:
         """
         if not config.run_dir:
             raise ConfigError("run_dir: given '', allowed is the path of a folder")
+        path = user_path(config.run_dir, f"run_dir: given {config.run_dir}")
         saved = saved_config(config.run_dir, type(config))
-        path = Path(config.run_dir).expanduser()
         if saved is not None:
             _compare(path, saved, config)
         try:
@@ -130,12 +131,7 @@ def saved_config(run_dir: str, kind: type[SettingsT]) -> SettingsT | None:
     Raises:
         ConfigError: a folder of something else, or one that cannot be read.
     """
-    try:
-        path = Path(run_dir).expanduser()
-    except RuntimeError as error:
-        raise ConfigError(
-            f"run_dir: given {run_dir}, whose home folder is not known, allowed is a folder"
-        ) from error
+    path = user_path(run_dir, f"run_dir: given {run_dir}")
     file = path / "config.json"
     try:
         if file.exists():

@@ -18,7 +18,7 @@ def make_env(config: Settings, num_envs: int, threads: int) -> TomVectorEnv:
     """The configured task, `num_envs` at once, in `SAME_STEP` autoreset mode.
 
     Raises:
-        ConfigError: an action space without bounds.
+        ConfigError: an action space without bounds, or an argument of another type.
         ValueError: an environment that does not exist, cannot be made or has no Box spaces.
     """
     task = find_task(config.env, config.env_args)
@@ -36,6 +36,8 @@ def make_env(config: Settings, num_envs: int, threads: int) -> TomVectorEnv:
             f"env_args: given {' '.join(config.env_args)}, with which {config.env} cannot be made "
             f"({error}), allowed are files that can be read"
         ) from error
+    except TypeError as error:  # of the simulator's arguments; others' end as a ValueError
+        raise ConfigError(f"env_args: {error}") from error
     space = box(env.single_action_space)
     if not np.isfinite([space.low, space.high]).all():
         env.close()

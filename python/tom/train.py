@@ -81,7 +81,7 @@ def train(run: Experiment, log: Logger, folder: RunFolder, interrupt: Interrupt)
         if evaluate:
             with log.phase("evaluation"):
                 log.record_all(run.evaluation.run(run.step, policy.act_deterministically))
-        if evaluate or run.due(config.iteration_interval):
+        if evaluate or iterate or (exploring and run.due(config.iteration_interval)):
             if not exploring and config.updates_per_step:
                 log.record_all(updated)
             log.record_all(run.collector.metrics())
