@@ -44,14 +44,32 @@ target_link_libraries(tom_torch INTERFACE
 # an error message then cuts it off, or crashes.
 execute_process(
   COMMAND "${Python_EXECUTABLE}" -c "
-import ctypes
-ctypes.CDLL('${TOM_TORCH_DIR}/lib/libc10.so')
+import ctypes, sys
+ctypes.CDLL(sys.argv[1])
 with open('/proc/self/maps') as maps:
     print(next(line.split(maxsplit=5)[5].strip() for line in maps if 'libstdc++.so' in line))"
-  OUTPUT_VARIABLE TOM_CXX_RUNTIME OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+    "${TOM_TORCH_DIR}/lib/libc10.so"
+  OUTPUT_VARIABLE TOM_CXX_RUNTIME OUTPUT_STRIP_TRAILING_WHITESPACE
+  RESULT_VARIABLE status ERROR_VARIABLE error)
+if(status)
+  message(FATAL_ERROR "tom: ${Python_EXECUTABLE} cannot load ${TOM_TORCH_DIR}/lib/libc10.so with its "
+                      "C++ library; see that `import torch` works there. ${error}")
+endif()
+# Where the compiler's own is newer it is left to it: if that is more than torch's can do, the loader
+# then says which version is wanted, instead of naming a symbol.
+separate_arguments(compiler NATIVE_COMMAND "${CMAKE_CXX_COMPILER_ARG1}")
+execute_process(
+  COMMAND ${CMAKE_CXX_COMPILER} ${compiler} -print-file-name=libstdc++.so.6
+  OUTPUT_VARIABLE compilers OUTPUT_STRIP_TRAILING_WHITESPACE)
+foreach(library compilers TOM_CXX_RUNTIME)
+  file(REAL_PATH "${${library}}" real)
+  string(REGEX REPLACE ".*\\.so\\." "" ${library}_version "${real}")
+endforeach()
 add_library(tom_cxx_runtime INTERFACE)
 add_library(tom::cxx_runtime ALIAS tom_cxx_runtime)
-target_link_libraries(tom_cxx_runtime INTERFACE "${TOM_CXX_RUNTIME}")
+if(NOT compilers_version VERSION_GREATER TOM_CXX_RUNTIME_version)
+  target_link_libraries(tom_cxx_runtime INTERFACE "${TOM_CXX_RUNTIME}")
+endif()
 
 tom_only_file("${TOM_MUJOCO_DIR}/libmujoco.so.*" TOM_MUJOCO_LIBRARY)
 add_library(tom_mujoco INTERFACE)

@@ -158,7 +158,20 @@ def test_a_wrong_gradient_would_be_noticed() -> None:
             r"scale has shape \[\] and center \[2\]; both must be \[A\]",
         ),
         ({"center": torch.ones(1)}, r"scale has shape \[2\] and center \[1\]; both must be \[A\]"),
-        ({"hidden": (1000, 1000)}, "at least"),
+        ({"hidden": (1000, 1000)}, "contiguous vectors of 3033012 numbers"),
+        ({"hidden": (8, 12)}, r"actor has a Double tensor of shape \[1056\].* of \d{3} numbers"),
+        ({"temperature": [*[torch.zeros(4).double()] * 4, torch.tensor(0.0)]}, "of 3 numbers"),
+        ({"temperature": [*[torch.zeros(0).double()] * 4, torch.tensor(0.0)]}, "of 3 numbers"),
+        ({"scale": torch.ones(0), "center": torch.ones(0)}, r"both must be \[A\] with A >= 1"),
+        (
+            {"batches": torch.zeros(1, 3, BATCH, 14).double().requires_grad_()},
+            "rows requires gradients",
+        ),
+        (
+            {"noise": torch.zeros(1, 3, 2 * BATCH, 2).double().requires_grad_()},
+            "noise requires gradients",
+        ),
+        ({"target": torch.zeros(1104).double().requires_grad_()}, "target requires gradients"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_and_change_nothing(

@@ -109,6 +109,21 @@ def test_one_pass_back_leaves_the_gradients_of_another_alone():
         assert torch.equal(one, expected)
 
 
+def test_a_negated_gradient_is_not_taken_for_ones():
+    """The memory of a lazily negated view holds 1 for −1."""
+    output, lower, upper, target, _ = gaussians(dtype=torch.float64)
+    weight = torch.ones(2, 1, 70, dtype=torch.float64)
+
+    def gradient(seed):
+        loss = ops.weighted_gaussian_nll(*output.chunk(2, -1), lower, upper, target, weight=weight)
+        return torch.autograd.grad(loss[0], output, seed(loss[0].detach()))[0]
+
+    negated = gradient(lambda loss: torch.complex(loss, torch.ones_like(loss)).conj().imag)
+    assert torch.equal(negated, -gradient(torch.ones_like))
+    nothing = gradient(lambda loss: torch._efficientzerotensor(loss.shape, dtype=loss.dtype))
+    assert torch.equal(nothing, torch.zeros_like(nothing))
+
+
 def test_weighted_gaussian_nll_gradcheck_and_gradgradcheck():
     output, lower, upper, target, delta = gaussians(batch=4, columns=2)
     mean, log_var = (t.detach().requires_grad_() for t in output.chunk(2, dim=-1))

@@ -145,3 +145,5 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
     for b in (torch.zeros(1, 2, 5, 6), torch.zeros(1, 3, 4, 6), torch.zeros(4, 6), a.double()):
         with pytest.raises(ValueError, match="member_product: got"):
             product(a, b)
+    with pytest.raises(ValueError, match="with M >= 1"):
+        product(a[:, :1], torch.zeros(1, 0, 4, 6))

@@ -254,6 +254,7 @@ X, WEIGHTS, BIASES = (
         (X, WEIGHTS[:1] * 2, BIASES, "relu", r"weights\[1\] has shape .* in = 4"),
         (X, WEIGHTS, BIASES[:1] * 2, "relu", r"biases\[1\] has shape \[2, 3, 4\]"),
         (X, [WEIGHTS[0], WEIGHTS[1][:, :1]], [BIASES[0], BIASES[1][:, :1]], "relu", "same M"),
+        (X[:, :1], [w[:, :0] for w in WEIGHTS], [b[:, :0] for b in BIASES], "relu", "M >= 1"),
         (X.expand(2, 2, 5, 3), WEIGHTS, BIASES, "relu", "x has M = 2 and the weights have M = 3"),
     ],
 )
@@ -276,6 +277,7 @@ def test_stacked_mlp_bad_input(x, weights, biases, activation, message):
         ({"saved": [torch.zeros(2, 3, 5, 3)]}, r"saved\[0\] has shape .* must be \[2, 3, 5, 4\]"),
         ({"x": X[..., :2]}, r"weights\[0\] has shape"),
         ({"x": X[0]}, r"weights\[0\] has shape"),
+        ({"x": X[:, :1], "weights": [w[:, :0] for w in WEIGHTS]}, "with M >= 1"),
         ({"grad_out": torch.zeros(2, 3, 4, 2)}, "grad_out has shape"),
     ],
 )

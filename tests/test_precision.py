@@ -79,7 +79,7 @@ def mean_error(actual: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    "sizes", [[7, 64, 48, 3], [7, 40, 40, 40, 40, 12], [7, 20, 5, 1], [7, 16, 1]]
+    "sizes", [[7, 64, 48, 3], [7, 40, 40, 40, 40, 12], [7, 20, 5, 1], [7, 16, 1], [7, 16, 1, 8, 3]]
 )
 def test_mixed_stacks_round_where_the_reference_does(
     sizes: list[int], threads: int, activation: str, device: str

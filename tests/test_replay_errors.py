@@ -294,6 +294,13 @@ def test_a_tensor_without_memory_is_refused(make: Callable[[], torch.Tensor]) ->
     assert buffer.total_appended == 5
 
 
+def test_a_tensor_inside_vmap_is_refused() -> None:
+    buffer = ReplayBuffer(capacity=8, width=3)
+    with pytest.raises(ValueError, match=r"rows has no plain memory \(it is .* torch.func's\)"):
+        torch.vmap(lambda x: x * buffer.append(x))(torch.zeros(2, 4, 3))
+    assert buffer.total_appended == 0
+
+
 def test_indices_without_memory_are_refused() -> None:
     buffer = ReplayBuffer(capacity=8, width=3)
     buffer.append(rows(5))

@@ -68,10 +68,15 @@ void Borrowed::borrow_tensor() {
   if (!described) {
     PyErr_Clear();  // torch says where it failed; what to do is said below
     const std::string device = text(object_.attr("device"));
+    const std::string layout = text(object_.attr("layout"));
+    if (device == "cpu" && layout == "torch.strided") {
+      throw py::value_error(std::string(name) +
+                            " has no plain memory (it is quantized, or a part "
+                            "of torch.func's); pass a torch.Tensor that holds its numbers itself");
+    }
     if (device == "cpu") {
-      throw py::value_error(std::string(name) + " has no plain memory (its layout is " +
-                            text(object_.attr("layout")) + "); pass a dense tensor, such as " +
-                            name + ".to_dense()");
+      throw py::value_error(std::string(name) + " has no plain memory (its layout is " + layout +
+                            "); pass a dense tensor, such as " + name + ".to_dense()");
     }
     throw py::value_error(std::string(name) + " is on " + device +
                           "; the buffer is on the cpu, so pass " + name + ".cpu()");

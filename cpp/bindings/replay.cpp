@@ -88,7 +88,9 @@ void set_weights(ReplayBuffer& buffer, const py::handle& object, const py::handl
       const py::gil_scoped_release release;
       good = buffer.set_weights(weights);
     }
-    if (!good) check_weights(weights.data(), weights.size());
+    if (good) return;
+    check_weights(weights.data(), weights.size());
+    throw py::value_error("w changed while it was read; pass a copy of it");
   });
 }
 

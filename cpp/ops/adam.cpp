@@ -80,7 +80,8 @@ void average_kernel(T* average, const T* values, double rate, int64_t n) {
 // For tests: a step, with an average that follows.
 void checked_adam_step(at::TensorList trained, const at::Tensor& average, double learning_rate,
                        double weight_decay, double rate) {
-  const AdamState state = adam_state(trained, "adam_step", 0);
+  const AdamState state =
+      adam_state(trained, "adam_step", trained.empty() ? 0 : trained[0].numel());
   TORCH_CHECK_VALUE(average.sizes() == state.flat.sizes() && average.is_contiguous() &&
                         average.scalar_type() == state.flat.scalar_type() &&
                         average.device() == state.flat.device(),
@@ -100,13 +101,13 @@ AdamState adam_state(at::TensorList tensors, const char* name, int64_t numbers) 
                     " tensors; it must be [flat, gradient, exp_avg, exp_avg_sq, step].");
   const at::Tensor &flat = tensors[0], &step = tensors[4];
   for (const at::Tensor& vector : tensors.slice(0, 4)) {
-    TORCH_CHECK_VALUE(
-        vector.dim() == 1 && vector.is_contiguous() && vector.numel() == flat.numel() &&
-            vector.numel() >= numbers && at::isFloatingType(vector.scalar_type()) &&
-            vector.scalar_type() == flat.scalar_type() && vector.device() == flat.device(),
-        name, " has a ", vector.scalar_type(), " tensor of shape ", vector.sizes(), " on ",
-        vector.device(), "; its first four must be contiguous vectors of one length, at least ",
-        numbers, ", one floating-point type and one device.");
+    TORCH_CHECK_VALUE(vector.dim() == 1 && vector.is_contiguous() && vector.numel() == numbers &&
+                          at::isFloatingType(vector.scalar_type()) &&
+                          vector.scalar_type() == flat.scalar_type() &&
+                          vector.device() == flat.device(),
+                      name, " has a ", vector.scalar_type(), " tensor of shape ", vector.sizes(),
+                      " on ", vector.device(), "; its first four must be contiguous vectors of ",
+                      numbers, " numbers, one floating-point type and one device.");
   }
   for (const at::Tensor& t : tensors) {
     TORCH_CHECK_VALUE(!(t.requires_grad() && at::GradMode::is_enabled()), name,

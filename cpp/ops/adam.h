@@ -20,7 +20,7 @@ struct AdamState {
 };
 
 /// [flat, gradient, exp_avg, exp_avg_sq, step]. Raises ValueError, which calls them `name`, unless
-/// the first four are contiguous vectors alike, of at least so many numbers, and the last is a
+/// the first four are contiguous vectors alike, of so many numbers, and the last is a
 /// float32 scalar.
 AdamState adam_state(at::TensorList tensors, const char* name, int64_t numbers);
 

@@ -63,8 +63,9 @@ Tensor group_steps(const Tensor& inputs, const Tensor& targets, const Tensor& we
                    double log_var_penalty, Precision precision) {
   const int64_t steps = inputs.size(0), seeds = inputs.size(1), members = inputs.size(2);
   const int64_t outputs = targets.size(4);
-  TrainedStack ensemble(network, "network", seeds, members, sizes, Activation::silu, precision);
   const int64_t bounds = seeds * members * outputs;
+  TrainedStack ensemble(network, "network", seeds, members, sizes, Activation::silu, precision,
+                        2 * bounds);
   const std::vector<int64_t> shape{seeds, members, outputs};
   const Tensor low = ensemble.extra(0, shape), high = ensemble.extra(bounds, shape);
   Tensor low_gradient = ensemble.extra_gradient(0, shape);

@@ -141,7 +141,8 @@ void backward_layer(const Matrix<T>& above, const Matrix<T>& weight, const Matri
       });
     });
   };
-  if (width_above == 1 && weight.row == 1 && above.row == 1) {  // the product is an outer one
+  const bool are_plain = !weight.half && !above.half;
+  if (width_above == 1 && weight.row == 1 && above.row == 1 && are_plain) {  // an outer product
     const auto* column = static_cast<const T*>(above.data);
     const auto* row = static_cast<const T*>(weight.data);
     return pass([&](int64_t first) { return Outer<T>{column + first, row}; }, 0, width);

@@ -100,12 +100,13 @@ namespace {
 at::Tensor checked_member_product(const at::Tensor& a, const at::Tensor& b) {
   const bool fits = a.dim() == 4 && b.dim() == 4 && a.size(0) == b.size(0) &&
                     a.size(3) == b.size(2) &&
-                    (a.size(1) == b.size(1) || a.size(1) == 1 || b.size(1) == 1);
+                    (a.size(1) == b.size(1) || a.size(1) == 1 || b.size(1) == 1) &&
+                    std::min(a.size(1), b.size(1)) > 0;
   TORCH_CHECK_VALUE(fits && a.scalar_type() == b.scalar_type() && a.device() == b.device(),
                     "member_product: got ", a.scalar_type(), " of shape ", a.sizes(), " and ",
                     b.scalar_type(), " of shape ", b.sizes(),
                     "; they must be [S, M or 1, m, k] and [S, M or 1, k, n] of one type on one ",
-                    "device.");
+                    "device, with M >= 1.");
   return member_product(a, b);
 }
 

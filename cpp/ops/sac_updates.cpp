@@ -72,7 +72,8 @@ class Updates {
                precision),
         critic_(critic, "critic", seeds_, 2, critic_sizes(hidden), Activation::relu, precision),
         target_(like_critic(target), seeds_, 2, critic_sizes(hidden), settings.tau, precision),
-        temperature_(temperature, "temperature", seeds_, 1, {1}, Activation::relu, precision) {}
+        temperature_(temperature, "temperature", seeds_, 1, {1}, Activation::relu, precision,
+                     seeds_) {}
 
   /// One update on rows [S, B, W] with noise [S, 2B, A]; if `metrics` is not null, the losses,
   /// temperature and entropy are stored there, [4, S].
@@ -176,9 +177,9 @@ Tensor sac_updates(const Tensor& rows, const Tensor& noise, TensorList actor, Te
                    const Tensor& center, int64_t observations, IntArrayRef hidden, double discount,
                    double tau, double target_entropy, double learning_rate, double log_std_min,
                    double log_std_max, std::string_view precision, bool fused) {
-  TORCH_CHECK_VALUE(scale.dim() == 1 && center.sizes() == scale.sizes(),
+  TORCH_CHECK_VALUE(scale.dim() == 1 && scale.numel() > 0 && center.sizes() == scale.sizes(),
                     "sac_updates: scale has shape ", scale.sizes(), " and center ", center.sizes(),
-                    "; both must be [A], one number per action.");
+                    "; both must be [A] with A >= 1, one number per action.");
   const int64_t actions = scale.size(0);
   TORCH_CHECK_VALUE(rows.dim() == 4 && rows.size(0) > 0 && rows.size(1) > 0 && rows.size(2) > 0 &&
                         rows.size(3) == 2 * observations + actions + 2,

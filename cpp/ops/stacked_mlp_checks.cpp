@@ -18,10 +18,11 @@ bool is_weight_type(at::ScalarType type, const Tensor& x) {
 
 void check_layer(const Tensor& x, const Tensor& weight, const Tensor& bias, size_t layer,
                  int64_t inputs) {
-  TORCH_CHECK_VALUE(weight.dim() == 4 && weight.size(0) == x.size(0) && weight.size(2) == inputs,
+  TORCH_CHECK_VALUE(weight.dim() == 4 && weight.size(0) == x.size(0) && weight.size(1) > 0 &&
+                        weight.size(2) == inputs,
                     "stacked_mlp: weights[", layer, "] has shape ", weight.sizes(),
                     "; it must be [S, M, in, out] with S = ", x.size(0),
-                    " as in x and in = ", inputs, ", the width of what it is applied to.");
+                    " as in x, M >= 1 and in = ", inputs, ", the width of what it is applied to.");
   TORCH_CHECK_VALUE(bias.dim() == 3 && bias.size(0) == weight.size(0) &&
                         bias.size(1) == weight.size(1) && bias.size(2) == weight.size(3),
                     "stacked_mlp: biases[", layer, "] has shape ", bias.sizes(),
@@ -75,11 +76,12 @@ void check_stack_backward(const Tensor& grad_out, const Tensor& x, TensorList we
   std::vector<int64_t> shape = x.sizes().vec();
   for (size_t l = 0; l < weights.size(); ++l) {
     const Tensor& w = weights[l];
-    const bool fits = x.dim() == 4 && w.dim() == 4 && w.size(0) == x.size(0) &&
+    const bool fits = x.dim() == 4 && w.dim() == 4 && w.size(0) == x.size(0) && w.size(1) > 0 &&
                       (w.size(1) == shape[1] || (l == 0 && x.size(1) == 1)) &&
                       w.size(2) == shape[3];
     TORCH_CHECK_VALUE(fits, "stacked_mlp_backward: weights[", l, "] has shape ", w.sizes(),
-                      "; it must be [S, M, in, out] and fit x of shape ", x.sizes(), ".");
+                      "; it must be [S, M, in, out] with M >= 1 and fit x of shape ", x.sizes(),
+                      ".");
     TORCH_CHECK_VALUE(is_weight_type(w.scalar_type(), x) && w.device() == x.device(),
                       "stacked_mlp_backward: weights[", l, "] is ", w.scalar_type(), " on ",
                       w.device(), "; it must be ", x.scalar_type(), " on ", x.device(), ".");

@@ -1,5 +1,6 @@
 #include "ops/trained_stack.h"
 
+#include <ATen/core/grad_mode.h>
 #include <c10/util/accumulate.h>
 
 namespace tom {
@@ -38,6 +39,8 @@ void check_alike(const Tensor& t, TensorList state, const char* name) {
       t.scalar_type() == parameters.scalar_type() && t.device() == parameters.device(), name,
       " is ", t.scalar_type(), " on ", t.device(), "; it must be ", parameters.scalar_type(),
       " on ", parameters.device(), " as the parameters.");
+  TORCH_CHECK_VALUE(!(t.requires_grad() && at::GradMode::is_enabled()), name,
+                    " requires gradients, which the steps do not compute; pass it detached.");
 }
 
 Followers::Followers(const Tensor& flat, int64_t seeds, int64_t members, IntArrayRef sizes,
@@ -53,12 +56,13 @@ void Followers::follow(const Tensor& leader, int64_t begin, int64_t end) {
 }
 
 TrainedStack::TrainedStack(TensorList state, const char* name, int64_t seeds, int64_t members,
-                           IntArrayRef sizes, Activation activation, Precision precision)
+                           IntArrayRef sizes, Activation activation, Precision precision,
+                           int64_t extras)
     : activation_(activation) {
   for (size_t l = 0; l + 1 < sizes.size(); ++l) {
     layers_end_ += seeds * members * (sizes[l] + 1) * sizes[l + 1];
   }
-  state_ = adam_state(state, name, layers_end_);
+  state_ = adam_state(state, name, layers_end_ + extras);
   layers_ = layers_in(state_.flat, seeds, members, sizes);
   gradients_ = layers_in(state_.gradient, seeds, members, sizes);
   product_weights_.emplace(state_.flat, layers_, precision);

@@ -16,7 +16,7 @@ namespace tom {
 Layers layers_in(const at::Tensor& flat, int64_t seeds, int64_t members, at::IntArrayRef sizes);
 
 /// Raises ValueError, which calls the tensor `name`, unless it has the type and device of the
-/// parameters of `state`.
+/// parameters of `state` and requires no gradients.
 void check_alike(const at::Tensor& t, at::TensorList state, const char* name);
 
 /// Networks that follow others of their shape: each step moves them a share `rate` of the way.
@@ -45,10 +45,11 @@ class Followers {
 class TrainedStack {
  public:
   /// `state` is [flat, gradient, exp_avg, exp_avg_sq, step]: four vectors of one length and Adam's
-  /// counter, a float32 scalar. All five are updated in place. Raises ValueError if the vectors are
-  /// shorter than the layers of these sizes, or not alike.
+  /// counter, a float32 scalar. All five are updated in place. Raises ValueError unless the vectors
+  /// are alike and hold the layers of these sizes and `extras` numbers behind them.
   TrainedStack(at::TensorList state, const char* name, int64_t seeds, int64_t members,
-               at::IntArrayRef sizes, Activation activation, Precision precision);
+               at::IntArrayRef sizes, Activation activation, Precision precision,
+               int64_t extras = 0);
 
   /// Outputs [S, M, B, O] of x [S, M or 1, B, I], remembered for the way back.
   at::Tensor forward(const at::Tensor& x);

@@ -78,7 +78,8 @@ auto& forward_op() {
 // Whether every number is known to be one, as where the losses are added up; false where to look
 // would wait for another device.
 bool is_one(const Tensor& grad) {
-  if (!takes_float_kernels(grad)) return false;
+  // Of these the memory does not hold the numbers, or there is none.
+  if (!takes_float_kernels(grad) || grad.is_neg() || grad._is_zerotensor()) return false;
   const Tensor numbers = grad.to(at::kDouble);
   const auto all = numbers.accessor<double, 2>();
   bool one = true;

@@ -196,9 +196,11 @@ double ReplayBuffer::effective_sample_size() const {
 
 bool ReplayBuffer::restore(const float* rows, std::span<const double> weights,
                            std::uint64_t total_appended, std::uint64_t seed, std::uint64_t calls) {
+  // Before a tree is taken: beyond the used slots nothing would clear what it is left with.
+  if (!std::all_of(weights.begin(), weights.end(), Leaves::is_weight)) return false;
   Hold taken = generations_.take_idle();
   const std::size_t used = used_slots();
-  if (!taken.tree().rebuild(weights, std::max(used, weights.size()))) return false;
+  taken.tree().rebuild(weights, std::max(used, weights.size()));
   used_before_restore_ = used;
   rows_.restore(rows, total_appended);
   const auto nothing = [](const WeightTree&, WeightTree&, std::size_t) {};
