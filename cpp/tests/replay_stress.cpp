@@ -174,6 +174,23 @@ void appended_weights_survive_rewrites(int rounds) {
   check(buffer.total_weight() == 5.0 * kFirst + 5.0 * rounds, "no weight was lost");
 }
 
+// What a refused restore has read must not come back with a later rewrite.
+void refused_restores_change_nothing() {
+  ReplayBuffer buffer(64, 1, 4);
+  const std::vector<float> rows(64);
+  const std::vector<double> one{1.0};
+  buffer.append(rows.data(), 4, one);
+  std::vector<double> bad(40, 1.0);
+  bad.back() = -1.0;
+  check(!buffer.restore(rows.data(), bad, 40, 0, 0), "a negative weight is refused");
+  check(buffer.size() == 4 && buffer.total_weight() == 4.0, "nothing was restored");
+  const std::vector<double> last{0.0, 0.0, 0.0, 1.0};
+  for (int i = 0; i < 3; ++i) {
+    check(buffer.set_weights(std::span<const double>(last)), "the weights are good");
+    check(buffer.total_weight() == 1.0, "no weight is left beyond the rows");
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -184,5 +201,6 @@ int main(int argc, char** argv) {
   zero_weights_are_never_drawn(rounds);
   sums_fit_after_each_burst(rounds);
   appended_weights_survive_rewrites(2 * (rounds / 2));
+  refused_restores_change_nothing();
   std::puts("replay_stress: all promises held");
 }
