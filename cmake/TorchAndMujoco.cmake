@@ -62,8 +62,11 @@ execute_process(
   COMMAND ${CMAKE_CXX_COMPILER} ${compiler} -print-file-name=libstdc++.so.6
   OUTPUT_VARIABLE compilers OUTPUT_STRIP_TRAILING_WHITESPACE)
 foreach(library compilers TOM_CXX_RUNTIME)
-  file(REAL_PATH "${${library}}" real)
-  string(REGEX REPLACE ".*\\.so\\." "" ${library}_version "${real}")
+  set(${library}_version 0)
+  if(EXISTS "${${library}}")  # one that the compiler does not have it names without a folder
+    file(REAL_PATH "${${library}}" real)
+    string(REGEX REPLACE ".*\\.so\\." "" ${library}_version "${real}")
+  endif()
 endforeach()
 add_library(tom_cxx_runtime INTERFACE)
 add_library(tom::cxx_runtime ALIAS tom_cxx_runtime)
