@@ -57,11 +57,11 @@ if(status)
 endif()
 # Where the compiler's own is newer it is left to it: if that is more than torch's can do, the loader
 # then says which version is wanted, instead of naming a symbol.
-separate_arguments(compiler NATIVE_COMMAND "${CMAKE_CXX_COMPILER_ARG1}")
+separate_arguments(arguments NATIVE_COMMAND "${CMAKE_CXX_COMPILER_ARG1}")
 execute_process(
-  COMMAND ${CMAKE_CXX_COMPILER} ${compiler} -print-file-name=libstdc++.so.6
-  OUTPUT_VARIABLE compilers OUTPUT_STRIP_TRAILING_WHITESPACE)
-foreach(library compilers TOM_CXX_RUNTIME)
+  COMMAND ${CMAKE_CXX_COMPILER} ${arguments} -print-file-name=libstdc++.so.6
+  OUTPUT_VARIABLE compiler_library OUTPUT_STRIP_TRAILING_WHITESPACE)
+foreach(library compiler_library TOM_CXX_RUNTIME)
   set(${library}_version 0)
   if(EXISTS "${${library}}")  # one that the compiler does not have it names without a folder
     file(REAL_PATH "${${library}}" real)
@@ -70,7 +70,7 @@ foreach(library compilers TOM_CXX_RUNTIME)
 endforeach()
 add_library(tom_cxx_runtime INTERFACE)
 add_library(tom::cxx_runtime ALIAS tom_cxx_runtime)
-if(NOT compilers_version VERSION_GREATER TOM_CXX_RUNTIME_version)
+if(NOT compiler_library_version VERSION_GREATER TOM_CXX_RUNTIME_version)
   target_link_libraries(tom_cxx_runtime INTERFACE "${TOM_CXX_RUNTIME}")
 endif()
 
