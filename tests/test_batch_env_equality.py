@@ -120,6 +120,15 @@ def test_nan_and_infinite_actions_equal_gymnasium(env_id):
             compare(ours, theirs, actions)
 
 
+@pytest.mark.parametrize("env_id", ["Ant-v5", "HalfCheetah-v5", "InvertedDoublePendulum-v5"])
+def test_zeros_without_noise_have_gymnasiums_sign(env_id: str) -> None:
+    """Which a comparison of numbers cannot see."""
+    theirs = gymnasium_env(env_id, 3, AutoresetMode.NEXT_STEP, reset_noise_scale=0.0)
+    with BatchEnv(env_id, 3, reset_noise_scale=0.0) as ours:
+        found, expected = ours.reset(seed=0)[0], theirs.reset(seed=0)[0]
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+
 ARGUMENTS = {
     "Hopper-v5": {
         "forward_reward_weight": 1.3,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -77,6 +78,30 @@ def test_actions_that_are_none_are_refused() -> None:
     collector = _collector(0)
     with pytest.raises(TrainingError, match="soft actor-critic has diverged"):
         collector.step(torch.full((1, 3), math.nan))
+
+
+def test_an_evaluation_of_what_is_no_number_ends() -> None:
+    evaluation = Evaluation(make_env(CONFIG, 3, threads=1), CONFIG.evaluation, (0,), CPU)
+    with pytest.raises(TrainingError, match="soft actor-critic has diverged"):
+        evaluation.run(0, lambda observations: torch.full((1, 3, 3), math.nan))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_an_evaluation_by_what_is_no_number_ends(
+    index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an environment's observations (0) and rewards (1)."""
+    evaluation = Evaluation(make_env(CONFIG, 3, threads=1), CONFIG.evaluation, (0,), CPU)
+    step = evaluation.env.step
+
+    def spoiled(actions: np.ndarray) -> tuple[Any, ...]:
+        result = step(actions)
+        result[index][1] = math.inf
+        return result
+
+    monkeypatch.setattr(evaluation.env, "step", spoiled)
+    with pytest.raises(TrainingError, match="Hopper-v5 returned an observation or a reward"):
+        evaluation.run(0, lambda observations: torch.zeros(1, 3, 3))
 
 
 def test_first_states_of_episodes_are_remembered() -> None:

@@ -87,6 +87,11 @@ def test_walk_and_types_name_the_same_leaves() -> None:
         ({"discount": 1.5}, "discount: given 1.5, allowed is a number of at least 0 and at most 1"),
         ({"sac.learning_rate": 0.0}, "sac.learning_rate: given 0.0, allowed is a number above 0"),
         ({"sac.learning_rate": math.inf}, "sac.learning_rate: given inf, allowed is a finite"),
+        ({"dual_q.l2": 1e300}, "dual_q.l2: given 1e+300, allowed is a finite number in float"),
+        (
+            {"sac.target_entropy": -1e300},
+            "sac.target_entropy: given -1e+300, allowed is a finite number",
+        ),
         ({"sac.target_entropy": math.nan}, "sac.target_entropy: given nan, allowed is a finite"),
         ({"sac.hidden": ()}, "sac.hidden: given (), allowed are widths of at least 1"),
         ({"sac.hidden": (64, 0)}, "sac.hidden: given (64, 0), allowed are widths of at least 1"),

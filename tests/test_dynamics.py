@@ -16,6 +16,7 @@ from tom.dynamics import DynamicsEnsemble
 from tom.holdout import held_out_slots
 from tom.replays import Replays
 from tom.rows import RowLayout
+from tom.training_error import TrainingError
 
 BOUNDS = ("min_log_var", "max_log_var")
 
@@ -209,6 +210,12 @@ def test_what_was_before_is_no_candidate(monkeypatch: pytest.MonkeyPatch) -> Non
     assert metrics["model/epochs"].item() == 3
     assert not torch.equal(after_epoch[0], before)
     assert torch.equal(ensemble.network.flat, after_epoch[0])
+
+
+def test_a_model_that_diverges_says_so() -> None:
+    ensemble = _ensemble(dataclasses.replace(CONFIG, learning_rate=1e30))
+    with pytest.raises(TrainingError, match=r"diverged; try a smaller dynamics\.learning_rate"):
+        ensemble.fit(filled_replays(linear_world(2, 200)), torch.ones(2, 200))
 
 
 def test_rows_go_through_the_member_they_are_given_to() -> None:

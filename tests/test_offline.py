@@ -49,6 +49,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _run(tmp_path_factory.mktemp("offline") / "run")
 
 
+def test_kl_which_has_no_balance_of_flows_ends_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run(tmp_path / "run", "--divergence", "kl", env="inverted_pendulum")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "effective sample size" in said and "Spearman's correlation" in said
+    assert "as the dual Q's steps left it" not in said
+
+
 def test_run_writes_weights_bins_and_plot(finished: Path) -> None:
     bins, weights = _bins(finished), _weights(finished)
     assert weights.shape == (1200,) and bool((weights >= 0).all())

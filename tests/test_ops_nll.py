@@ -90,6 +90,24 @@ def test_weighted_gaussian_nll_between_bounds_of_any_width(width, dtype):
         compare_nll(output, lower, upper, target, condition=condition, weight=weight)
 
 
+@pytest.mark.parametrize(
+    ("width", "dtype"),
+    [
+        *((width, torch.float32) for width in (60.0, 69.0, 71.0, 79.0)),
+        *((width, torch.float64) for width in (79.0, 660.0, 669.0, 671.0, 690.0)),
+    ],
+)
+def test_weighted_gaussian_nll_far_below_bounds_of_any_width(width, dtype):
+    output, _, zeros, target, _ = gaussians(columns=4, dtype=dtype)
+    weight = torch.ones(2, 1, 70, dtype=dtype)
+    with torch.no_grad():
+        output[..., :4] = target  # so that the value is the log-variance's alone
+        output[..., 4:] = -width / 2 - torch.tensor([1.0, 5.0, 20.0, 50.0], dtype=dtype)
+    zeros = torch.zeros_like(zeros)
+    lower, upper = ((zeros + end).requires_grad_() for end in (-width / 2, width / 2))
+    compare_nll(output, lower, upper, target, condition=width, weight=weight)
+
+
 def test_one_pass_back_leaves_the_gradients_of_another_alone():
     """Without a factor the gradients are handed out themselves, if there is no other pass."""
     output, lower, upper, target, _ = gaussians(dtype=torch.float32)

@@ -73,6 +73,8 @@ template <typename T>
 class ModerateBounds {
   using V = Vectorized<T>;
   static constexpr T kLimit = sizeof(T) == 4 ? T(80) : T(700);  // e^(limit + 7) is finite
+  // From the largest q on, c / (1 + q) must be below what T resolves beside 1.
+  static constexpr T kWidest = sizeof(T) == 4 ? T(70) : T(670);
 
  public:
   ModerateBounds(const T* lower, const T* upper, int64_t n)
@@ -84,7 +86,7 @@ class ModerateBounds {
   static bool moderate(const T* lower, const T* upper, int64_t n) {
     bool all = true;  // false for NaN
     for (int64_t i = 0; i < n; ++i) {
-      all &= std::abs(lower[i]) <= kLimit && std::abs(upper[i] - lower[i]) <= kLimit;
+      all &= std::abs(lower[i]) <= kLimit && std::abs(upper[i] - lower[i]) <= kWidest;
     }
     return all;
   }

@@ -71,7 +71,9 @@ class BatchEnv(VectorEnv[Array, npt.NDArray[np.float32], npt.NDArray[Any]]):
                 most N.
             autoreset_mode: as in Gymnasium.
             max_episode_steps: the time limit; None: Gymnasium's for the id; -1: none.
-            **gymnasium_kwargs: constructor arguments of Gymnasium's task, rendering excepted.
+            **gymnasium_kwargs: constructor arguments of Gymnasium's task, rendering excepted. A
+                number counts as a Python float, also one of NumPy's; infos that repeat it are
+                float64.
 
         Raises:
             ValueError: an argument is not supported; the message says what is.

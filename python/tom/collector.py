@@ -44,18 +44,24 @@ class Step:
     over: npt.NDArray[np.int64]
 
 
-def take_step(env: TomVectorEnv, layout: RowLayout, observations: Tensor, actions: Tensor) -> Step:
-    """Take actions [N, A], on any device, in the states [N, O] where the environments are.
-
-    Raises:
-        TrainingError: an action, an observation or a reward that is not a finite float32 number.
-    """
+def finite_actions(actions: Tensor) -> Tensor:
+    """A policy's actions on the CPU; raises TrainingError if one is not a finite number."""
     actions = actions.cpu()
     if not actions.isfinite().all():
         raise TrainingError(
             "the policy's actions are not finite numbers any more: soft actor-critic has diverged; "
             "try a smaller learning rate or smaller rewards"
         )
+    return actions
+
+
+def take_step(env: TomVectorEnv, layout: RowLayout, observations: Tensor, actions: Tensor) -> Step:
+    """Take actions [N, A], on any device, in the states [N, O] where the environments are.
+
+    Raises:
+        TrainingError: an action, an observation or a reward that is not a finite float32 number.
+    """
+    actions = finite_actions(actions)
     following, rewards, terminated, truncated, _ = env.step(actions.numpy())
     rows = layout.join(
         observations,

@@ -25,6 +25,7 @@ from tom.replays import Replays
 from tom.rows import RowLayout
 from tom.state import State
 from tom.streams import RandomStreams
+from tom.training_error import TrainingError
 
 INITIAL_MIN_LOG_VAR, INITIAL_MAX_LOG_VAR = -10.0, 0.5
 """Where the learned bounds of the log-variance start (MBPO)."""
@@ -116,6 +117,9 @@ class DynamicsEnsemble:
               learned in meanwhile: `model/current_nll`, `model/current_mse`. They are the current
               policy's own and no model has seen them: the one number for what weights are good
               for. Absent from the first fit.
+
+        Raises:
+            TrainingError: the model has diverged.
         """
         config = self.config
         metrics = self._errors_on_new_rows(replays)
@@ -149,6 +153,11 @@ class DynamicsEnsemble:
                 break
         self.network.flat.copy_(best_flat)
         self.elites = best.argsort(dim=1)[:, : config.elites]
+        if not (best.gather(1, self.elites).isfinite().all() and train_nll.isfinite().all()):
+            raise TrainingError(
+                "the dynamics model's likelihood or held-out errors are not finite numbers any "
+                "more: it has diverged; try a smaller dynamics.learning_rate"
+            )
         ones = torch.ones_like(held_out.weights)
         metrics |= self.evaluate("holdout", held_out.rows, ones)
         metrics |= self.evaluate("weighted_holdout", held_out.rows, held_out.weights)

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tom.collector import finite_actions
 from tom.config import EvaluationConfig
 from tom.gym_vector import TomVectorEnv
+from tom.training_error import TrainingError
 
 LONGEST_EPISODE = 100_000
 """Steps after which an episode counts as over, for environments without a time limit."""
@@ -49,6 +51,10 @@ class Evaluation:
 
         Returns:
             `eval/mean_reward`, `eval/std_reward` (over the episodes), `eval/mean_ep_length`: [S].
+
+        Raises:
+            TrainingError: an action, or an observation or a reward of an episode that goes on, is
+                not a finite number.
         """
         shape = (len(self.seeds), self.config.episodes)
         entropy = [np.random.SeedSequence([seed, step, 1]) for seed in self.seeds]
@@ -60,8 +66,14 @@ class Evaluation:
             if not running.any():
                 break
             batch = torch.as_tensor(observations, dtype=torch.float32).to(self.device)
-            actions = policy(batch.unflatten(0, shape)).flatten(0, 1)
-            observations, rewards, terminated, truncated, _ = self.env.step(actions.cpu().numpy())
+            actions = finite_actions(policy(batch.unflatten(0, shape)).flatten(0, 1))
+            observations, rewards, terminated, truncated, _ = self.env.step(actions.numpy())
+            if not all(np.isfinite(x[running]).all() for x in (observations, rewards)):
+                raise TrainingError(
+                    f"{self.env.spec.id if self.env.spec else 'the environment'} returned an "
+                    "observation or a reward in an evaluation that is not finite; allowed are "
+                    "finite numbers"
+                )
             returns += np.where(running, rewards, 0.0)
             lengths += running
             running &= ~(terminated | truncated)

@@ -125,11 +125,13 @@ def summary(progress: Progression, metrics: Mapping[str, float]) -> str:
     """Two lines on how good the weights are; `metrics` are those of their computation."""
     random = [b.mean_weight for b in progress.bins if b.half == RANDOM]
     balance = metrics.get("tom/flow_balance")  # KL has none
-    converged = f"; E_D[ξ*] as the dual Q's steps left it {balance:.3f} (1 at the optimum)"
+    converged = ""
+    if balance is not None:
+        converged = f"; E_D[ξ*] as the dual Q's steps left it {balance:.3f} (1 at the optimum)"
     return (
         f"effective sample size {progress.ess_share:.1%} of all rows; mean ξ* "
         f"{progress.mean_weight:.3f}, random half {min(random):.3f} to {max(random):.3f}"
-        f"{'' if balance is None else converged}\n"
+        f"{converged}\n"
         f"Spearman's correlation in the replay half: {progress.spearman_bins:.2f} between bin and "
         f"mean weight, {progress.spearman_rows:.2f} between place and weight of single rows"
     )

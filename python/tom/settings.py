@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_ori
 
 Number = TypeVar("Number", int, float)
 
+FLOAT32_MAX = 3.4028234663852886e38  # what the numbers become in the networks' arithmetic
+
 
 class ConfigError(ValueError):
     """A setting that cannot be used; the message names it, what was given and what is allowed."""
@@ -198,10 +200,12 @@ def _check_leaf(name: str, hint: Any, bounds: Mapping[str, Any], value: Any) -> 
         ok = ok and (low < value if above else low <= value)
         if not ok or not (value < high if below else value <= high):
             raise ConfigError(f"{name}: given {value!r}, allowed is {kind} {least}{most}")
-        if value == math.inf:
-            raise ConfigError(f"{name}: given {value}, allowed is a finite number")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{name}: given {value}, allowed is a finite number")
+        if hint is not int and value > FLOAT32_MAX:
+            raise ConfigError(
+                f"{name}: given {value}, allowed is a finite number in float32's range"
+            )
+    elif isinstance(value, float) and not abs(value) <= FLOAT32_MAX:
+        raise ConfigError(f"{name}: given {value}, allowed is a finite number in float32's range")
     elif hint == tuple[str, ...]:
         if not isinstance(value, tuple) or not all(isinstance(word, str) for word in value):
             raise ConfigError(f"{name}: given {value!r}, allowed are words")

@@ -30,6 +30,7 @@ def _normal_velocity(rng: np.random.Generator, scale: float, positions: Array, r
     qpos += positions
     rng.standard_normal(out=qvel)
     qvel *= scale
+    qvel += 0.0  # as Gymnasium adds the model's velocities, zeros: −0.0 becomes 0.0
 
 
 def _reacher(rng: np.random.Generator, scale: float, positions: Array, row: Array) -> None:
