@@ -55,8 +55,8 @@ if(status)
   message(FATAL_ERROR "tom: ${Python_EXECUTABLE} cannot load ${TOM_TORCH_DIR}/lib/libc10.so with its "
                       "C++ library; see that `import torch` works there. ${error}")
 endif()
-# Where the compiler's own is newer it is left to it: if that is more than torch's can do, the loader
-# then says which version is wanted, instead of naming a symbol.
+# Where the compiler's own is newer that is linked: if it is more than torch's can do, the loader then
+# says which version is wanted, instead of naming a symbol.
 separate_arguments(arguments NATIVE_COMMAND "${CMAKE_CXX_COMPILER_ARG1}")
 execute_process(
   COMMAND ${CMAKE_CXX_COMPILER} ${arguments} -print-file-name=libstdc++.so.6
@@ -70,9 +70,10 @@ foreach(library compiler_library TOM_CXX_RUNTIME)
 endforeach()
 add_library(tom_cxx_runtime INTERFACE)
 add_library(tom::cxx_runtime ALIAS tom_cxx_runtime)
-if(NOT compiler_library_version VERSION_GREATER TOM_CXX_RUNTIME_version)
-  target_link_libraries(tom_cxx_runtime INTERFACE "${TOM_CXX_RUNTIME}")
+if(compiler_library_version VERSION_GREATER TOM_CXX_RUNTIME_version)
+  set(TOM_CXX_RUNTIME "${compiler_library}")
 endif()
+target_link_libraries(tom_cxx_runtime INTERFACE "${TOM_CXX_RUNTIME}")
 
 tom_only_file("${TOM_MUJOCO_DIR}/libmujoco.so.*" TOM_MUJOCO_LIBRARY)
 add_library(tom_mujoco INTERFACE)
