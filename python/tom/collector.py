@@ -44,6 +44,11 @@ class Step:
     over: npt.NDArray[np.int64]
 
 
+def name_of(env: TomVectorEnv) -> str:
+    """The environment's id, for messages."""
+    return env.spec.id if env.spec else "the environment"
+
+
 def finite_actions(actions: Tensor) -> Tensor:
     """A policy's actions on the CPU; raises TrainingError if one is not a finite number."""
     actions = actions.cpu()
@@ -79,13 +84,13 @@ def take_step(env: TomVectorEnv, layout: RowLayout, observations: Tensor, action
 def _refuse(env: TomVectorEnv, layout: RowLayout, rows: Tensor) -> NoReturn:
     """Name the first number of rows [N, W] that is not finite."""
     n, column = (int(i) for i in (~rows.isfinite()).nonzero()[0])
-    name, id = "reward", env.spec.id if env.spec else "the environment"
+    name = "reward"
     for states in (layout.observation, layout.next_observation):
         if states.start <= column < states.stop:
             name = f"observation [{column - states.start}]"
     raise TrainingError(
-        f"{id} returned the {name} {rows[n, column].item()} in environment {n}; allowed are finite "
-        f"numbers within float32's range"
+        f"{name_of(env)} returned the {name} {rows[n, column].item()} in environment {n}; "
+        "allowed are finite numbers within float32's range"
     )
 
 

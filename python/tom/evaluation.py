@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tom.collector import finite_actions
+from tom.collector import finite_actions, name_of
 from tom.config import EvaluationConfig
 from tom.gym_vector import TomVectorEnv
 from tom.training_error import TrainingError
@@ -70,9 +70,8 @@ class Evaluation:
             observations, rewards, terminated, truncated, _ = self.env.step(actions.numpy())
             if not all(np.isfinite(x[running]).all() for x in (observations, rewards)):
                 raise TrainingError(
-                    f"{self.env.spec.id if self.env.spec else 'the environment'} returned an "
-                    "observation or a reward in an evaluation that is not finite; allowed are "
-                    "finite numbers"
+                    f"{name_of(self.env)} returned an observation or a reward in an evaluation "
+                    "that is not finite; allowed are finite numbers"
                 )
             returns += np.where(running, rewards, 0.0)
             lengths += running
